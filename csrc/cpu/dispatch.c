@@ -1,0 +1,66 @@
+/* Which of the compiled kernels runs: the instruction set is chosen once, at run time. */
+#include <string.h>
+
+#include "../neuron/neurons.h"
+#include "kernels.h"
+
+#if LIF_X86
+#define LIF_ISAS(ISA, ...) ISA(baseline, __VA_ARGS__) ISA(avx2, __VA_ARGS__) ISA(avx512, __VA_ARGS__)
+#else
+#define LIF_ISAS(ISA, ...) ISA(baseline, __VA_ARGS__)
+#endif
+
+#define DECLARE_ISA(isa, neuron) \
+  extern const struct lif_cpu_kernels LIF_CPU_KERNELS(neuron, 32, isa), LIF_CPU_KERNELS(neuron, 64, isa);
+#define DECLARE(neuron) LIF_ISAS(DECLARE_ISA, neuron)
+LIF_NEURONS(DECLARE)
+
+#define LIST_ISA(isa, neuron) {&LIF_CPU_KERNELS(neuron, 32, isa), &LIF_CPU_KERNELS(neuron, 64, isa)},
+#define LIST(neuron) {LIF_ISAS(LIST_ISA, neuron)},
+static const struct lif_cpu_kernels *const kernels[][3][2] = {LIF_NEURONS(LIST)};
+
+#define NAME_ISA(isa, unused) #isa,
+static const char *const names[] = {LIF_ISAS(NAME_ISA, 0) 0};
+
+static int chosen = -1;
+
+const char *const *lif_isa_names(void) { return names; }
+
+int lif_isa_supported(const char *name) {
+  if (!strcmp(name, "baseline")) return 1;
+#if LIF_X86
+  if (!strcmp(name, "avx2")) return __builtin_cpu_supports("avx2") != 0;
+  if (!strcmp(name, "avx512"))
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl");
+#endif
+  return 0;
+}
+
+int lif_set_isa(const char *name) {
+  for (int k = 0; names[k]; k++)
+    if (!strcmp(names[k], name) && lif_isa_supported(name)) {
+      chosen = k;
+      return 0;
+    }
+  return 1;
+}
+
+static int isa_index(void) {
+  if (chosen < 0)
+    for (int k = 0; names[k]; k++)
+      if (lif_isa_supported(names[k])) chosen = k;
+  return chosen;
+}
+
+const char *lif_isa(void) { return names[isa_index()]; }
+
+const struct lif_cpu_kernels *lif_find_cpu_kernels(int index, int is_double) { return kernels[index][isa_index()][is_double]; }
+
+int lif_choose_tile(const struct lif_args *a, int threads) {
+  const int64_t widest = a->S > 1 ? a->S : 1;
+  int64_t tile = 512 / widest;
+  /* Narrower tiles only while threads would idle; below 64 neurons the rows are too short to stream. */
+  while (tile > 64 && a->B * ((a->N + tile - 1) / tile) < threads) tile /= 2;
+  return (int)(tile < 16 ? 16 : tile);
+}

@@ -1,0 +1,212 @@
+/* The time loop on the CPU. Compiled once for each neuron (NEURON), precision (LIF_REAL) and instruction set (LIF_ISA).
+ *
+ * A task is a tile of neurons of one batch item: t is the outer loop and n the inner, so that memory is read in bursts
+ * of a tile's row while the tile's state stays in the first-level cache. */
+#include <stdlib.h>
+
+#include "../neuron/neuron.h"
+#include NEURON_HEADER
+#include "kernels.h"
+#include "row.h"
+#include "storage.h"
+
+#define ROW_PADDING 16 /* reals between rows of scratch: rows a power of two apart would share cache sets */
+
+#define FIELD_KIND(name, KIND) LIF_##KIND,
+static const int input_kinds[] = {NEURON_INPUTS(FIELD_KIND)};
+static const int param_kinds[] = {NEURON_PARAMS(FIELD_KIND)};
+static const int state_kinds[] = {NEURON_STATES(FIELD_KIND)};
+
+/* A tile and the rows of scratch it works in. */
+struct tile {
+  const struct lif_args *a;
+  int64_t b, n; /* its batch item and first neuron */
+  struct row row;
+  real *zeros;
+  real *input_buffers[INPUT_COUNT], *out_buffer, *g_input_buffers[INPUT_COUNT], *spare;
+  real *stash[STATE_COUNT]; /* states before each step of the interval that is replayed */
+  int64_t stash_row[STATE_COUNT];
+};
+
+static int64_t row_length(const struct lif_args *a, int width) { return (int64_t)a->tile * width + ROW_PADDING; }
+
+/* Hands out scratch; with memory == NULL it only counts, so that size and layout cannot disagree. */
+static real *take(real *memory, int64_t *used, int64_t length) {
+  real *at = memory ? memory + *used : NULL;
+  *used += length;
+  return at;
+}
+
+static int64_t lay_out(struct tile *tile, real *memory, int backward) {
+  const struct lif_args *a = tile->a;
+  struct row *r = &tile->row;
+  int64_t used = 0;
+  const int widest = a->S > 1 ? a->S : 1;
+  tile->zeros = take(memory, &used, row_length(a, widest));
+  tile->spare = take(memory, &used, row_length(a, widest));
+  tile->out_buffer = take(memory, &used, row_length(a, 1));
+  for (int f = 0; f < INPUT_COUNT; f++) {
+    const int64_t length = row_length(a, lif_width(input_kinds[f], a->S));
+    tile->input_buffers[f] = take(memory, &used, length);
+    if (backward) tile->g_input_buffers[f] = take(memory, &used, length);
+  }
+  for (int f = 0; f < PARAM_COUNT; f++) {
+    const int64_t length = row_length(a, lif_width(param_kinds[f], a->S));
+    r->params[f] = take(memory, &used, length);
+    r->g_params[f] = backward ? take(memory, &used, length) : NULL;
+  }
+  for (int f = 0; f < STATE_COUNT; f++) {
+    const int64_t length = row_length(a, lif_width(state_kinds[f], a->S));
+    r->next[f] = take(memory, &used, length);
+    tile->stash_row[f] = length;
+    tile->stash[f] = backward ? take(memory, &used, length * a->checkpoint_interval) : NULL;
+  }
+  return used;
+}
+
+/* A row to read: in place if it is contiguous there, otherwise gathered into `buffer`. */
+static real *read_row(const struct tile *tile, const struct lif_tensor *x, int storage, int64_t t, int width, real *buffer) {
+  if (!x->data) return tile->zeros;
+  const int64_t offset = row_offset(x, t, tile->b, tile->n);
+  if (row_is_direct(x, storage, width)) return (real *)x->data + offset;
+  gather_row(x, storage, offset, tile->row.count, width, buffer);
+  return buffer;
+}
+
+static void copy_row_in(const struct tile *tile, const struct lif_tensor *x, int64_t t, int width, real *row) {
+  const real *from = read_row(tile, x, LIF_NATIVE, t, width, row);
+  if (from != row) memcpy(row, from, (size_t)(tile->row.count * width) * sizeof(real));
+}
+
+/* Where a row is to be written: in place if it is contiguous there, otherwise in `buffer`, for write_row to scatter. */
+static real *row_to_write(const struct tile *tile, const struct lif_tensor *x, int storage, int64_t t, int width, real *buffer) {
+  if (x->data && row_is_direct(x, storage, width)) return (real *)x->data + row_offset(x, t, tile->b, tile->n);
+  return buffer;
+}
+
+static void write_row(const struct tile *tile, const struct lif_tensor *x, int storage, int64_t t, int width, const real *row) {
+  if (!x->data) return;
+  const int64_t offset = row_offset(x, t, tile->b, tile->n);
+  if (row_is_direct(x, storage, width) && (real *)x->data + offset == row) return;
+  scatter_row(x, storage, offset, tile->row.count, width, row);
+}
+
+static void read_inputs(struct tile *tile, int64_t t) {
+  const struct lif_args *a = tile->a;
+  for (int f = 0; f < INPUT_COUNT; f++)
+    tile->row.inputs[f] = read_row(tile, &a->inputs[f], a->storage, t, lif_width(input_kinds[f], a->S), tile->input_buffers[f]);
+}
+
+static void read_params(struct tile *tile) {
+  for (int f = 0; f < PARAM_COUNT; f++)
+    copy_row_in(tile, &tile->a->params[f], 0, lif_width(param_kinds[f], tile->a->S), tile->row.params[f]);
+}
+
+static void forward_tile(struct tile *tile) {
+  const struct lif_args *a = tile->a;
+  struct row *r = &tile->row;
+  read_params(tile);
+  for (int f = 0; f < STATE_COUNT; f++) {
+    copy_row_in(tile, &a->first_state[f], 0, lif_width(state_kinds[f], a->S), r->next[f]);
+    r->states[f] = r->next[f];
+  }
+  for (int64_t t = 0; t < a->T; t++) {
+    if (a->checkpoint_interval && t % a->checkpoint_interval == 0)
+      for (int f = 0; f < STATE_COUNT; f++)
+        write_row(tile, &a->checkpoints[f], LIF_NATIVE, t / a->checkpoint_interval, lif_width(state_kinds[f], a->S), r->next[f]);
+    read_inputs(tile, t);
+    r->out = row_to_write(tile, &a->out, a->storage, t, 1, tile->out_buffer);
+    forward_row(r);
+    write_row(tile, &a->out, a->storage, t, 1, r->out);
+    for (int f = 0; f < STATE_COUNT; f++)
+      write_row(tile, &a->records[f], a->storage, t, lif_width(state_kinds[f], a->S), r->next[f]);
+  }
+  for (int f = 0; f < STATE_COUNT; f++)
+    write_row(tile, &a->last_state[f], LIF_NATIVE, 0, lif_width(state_kinds[f], a->S), r->next[f]);
+}
+
+/* From the checkpoint, the states before each of `steps` steps, into the stash. */
+static void replay(struct tile *tile, int64_t first, int steps) {
+  const struct lif_args *a = tile->a;
+  struct row r = tile->row;
+  for (int f = 0; f < STATE_COUNT; f++)
+    copy_row_in(tile, &a->checkpoints[f], first / a->checkpoint_interval, lif_width(state_kinds[f], a->S), tile->stash[f]);
+  r.out = tile->out_buffer;
+  for (int k = 0; k + 1 < steps; k++) {
+    read_inputs(tile, first + k);
+    memcpy(r.inputs, tile->row.inputs, sizeof r.inputs);
+    for (int f = 0; f < STATE_COUNT; f++) {
+      r.states[f] = tile->stash[f] + k * tile->stash_row[f];
+      r.next[f] = r.states[f] + tile->stash_row[f];
+    }
+    forward_row(&r);
+  }
+}
+
+static void backward_step(struct tile *tile, int64_t t, int k) {
+  const struct lif_args *a = tile->a;
+  struct row *r = &tile->row;
+  for (int f = 0; f < STATE_COUNT; f++) {
+    const int width = lif_width(state_kinds[f], a->S);
+    if (a->grad_records[f].data) {
+      const real *restrict g = read_row(tile, &a->grad_records[f], a->storage, t, width, tile->spare);
+      real *restrict sum = r->next[f];
+      for (int64_t n = 0; n < r->count * width; n++) sum[n] += g[n];
+    }
+    r->states[f] = tile->stash[f] + k * tile->stash_row[f];
+  }
+  read_inputs(tile, t);
+  r->out = read_row(tile, &a->grad_out, a->storage, t, 1, tile->out_buffer);
+  for (int f = 0; f < INPUT_COUNT; f++)
+    r->g_inputs[f] = row_to_write(tile, &a->grad_inputs[f], a->storage, t, lif_width(input_kinds[f], a->S), tile->g_input_buffers[f]);
+  backward_row(r);
+  for (int f = 0; f < INPUT_COUNT; f++)
+    write_row(tile, &a->grad_inputs[f], a->storage, t, lif_width(input_kinds[f], a->S), r->g_inputs[f]);
+}
+
+static void backward_tile(struct tile *tile) {
+  const struct lif_args *a = tile->a;
+  struct row *r = &tile->row;
+  read_params(tile);
+  for (int f = 0; f < PARAM_COUNT; f++)
+    memset(r->g_params[f], 0, (size_t)(r->count * lif_width(param_kinds[f], a->S)) * sizeof(real));
+  for (int f = 0; f < STATE_COUNT; f++)
+    copy_row_in(tile, &a->grad_last_state[f], 0, lif_width(state_kinds[f], a->S), r->next[f]);
+  const int64_t interval = a->checkpoint_interval;
+  for (int64_t end = a->T; end > 0;) {
+    const int64_t first = (end - 1) / interval * interval;
+    replay(tile, first, (int)(end - first));
+    for (int64_t t = end - 1; t >= first; t--) backward_step(tile, t, (int)(t - first));
+    end = first;
+  }
+  for (int f = 0; f < STATE_COUNT; f++)
+    write_row(tile, &a->grad_first_state[f], LIF_NATIVE, 0, lif_width(state_kinds[f], a->S), r->next[f]);
+  for (int f = 0; f < PARAM_COUNT; f++)
+    write_row(tile, &a->grad_params[f], LIF_NATIVE, 0, lif_width(param_kinds[f], a->S), r->g_params[f]);
+}
+
+static int run_tasks(const struct lif_args *a, int64_t begin, int64_t end, int backward) {
+  struct tile tile = {.a = a};
+  const size_t bytes = ((size_t)lay_out(&tile, NULL, backward) * sizeof(real) + 63) / 64 * 64;
+  real *memory = aligned_alloc(64, bytes);
+  if (!memory) return 1;
+  lay_out(&tile, memory, backward);
+  memset(tile.zeros, 0, (size_t)row_length(a, a->S > 1 ? a->S : 1) * sizeof(real));
+  const int64_t tiles = lif_tiles(a);
+  for (int64_t task = begin; task < end; task++) {
+    tile.b = task / tiles;
+    tile.n = task % tiles * a->tile;
+    tile.row.count = a->N - tile.n < a->tile ? a->N - tile.n : a->tile;
+    tile.row.S = a->S;
+    tile.row.options = &a->options;
+    if (backward) backward_tile(&tile);
+    else forward_tile(&tile);
+  }
+  free(memory);
+  return 0;
+}
+
+static int forward(const struct lif_args *a, int64_t begin, int64_t end) { return run_tasks(a, begin, end, 0); }
+static int backward(const struct lif_args *a, int64_t begin, int64_t end) { return run_tasks(a, begin, end, 1); }
+
+const struct lif_cpu_kernels LIF_CPU_KERNELS(NEURON, LIF_REAL, LIF_ISA) = {forward, backward};

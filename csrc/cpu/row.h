@@ -1,0 +1,119 @@
+/* One time step for a row of neurons: the neuron's step and step_backward in a loop that the compiler vectorises.
+ *
+ * The options that steer the equations (surrogate, synapses, whether parameters need gradients) become compile-time
+ * constants here, and only here: forward_row and backward_row choose among bodies inlined with constants. */
+#ifndef LIF_ROW_H
+#define LIF_ROW_H
+
+#if defined(__clang__)
+#define LIF_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define LIF_INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
+/* Every pointer is to the row's first neuron; values of a neuron's synapses stand side by side. */
+struct row {
+  int64_t count;
+  int S;
+  const struct lif_options *options;
+  real *inputs[INPUT_COUNT];
+  real *params[PARAM_COUNT];
+  real *states[STATE_COUNT]; /* before the step */
+  real *next[STATE_COUNT];   /* after it; in the backward its adjoint, and that of the state before in its place */
+  real *out;                 /* in the backward its adjoint */
+  real *g_inputs[INPUT_COUNT];
+  real *g_params[PARAM_COUNT];
+};
+
+#define VALUE_PER_NEURON(row) (row)[n]
+#define VALUE_OPTIONAL_PER_NEURON(row) (row)[n]
+#define VALUE_PER_SYNAPSE(row) ((row) + n * S)
+#define VALUE_PER_CURRENT(row) ((row) + n * (S > 0 ? S : 1))
+#define STORE_PER_NEURON(row, value) (row)[n] = (value);
+#define STORE_OPTIONAL_PER_NEURON(row, value) (row)[n] = (value);
+#define STORE_PER_SYNAPSE(row, value) /* written through the pointer */
+#define STORE_PER_CURRENT(row, value)
+
+#define LOAD_INPUT(name, KIND) in.name = VALUE_##KIND(r.inputs[INPUT_##name]);
+#define LOAD_PARAM(name, KIND) p.name = VALUE_##KIND(r.params[PARAM_##name]);
+#define LOAD_STATE(name, KIND) s.name = VALUE_##KIND(r.states[STATE_##name]);
+#define LOAD_NEXT(name, KIND) next.name = VALUE_##KIND(r.next[STATE_##name]);
+#define LOAD_G_INPUT(name, KIND) g_in.name = VALUE_##KIND(r.g_inputs[INPUT_##name]);
+#define LOAD_G_PARAM(name, KIND) g_p.name = VALUE_##KIND(r.g_params[PARAM_##name]);
+#define STORE_NEXT(name, KIND) STORE_##KIND(r.next[STATE_##name], next.name)
+#define STORE_G_INPUT(name, KIND) STORE_##KIND(r.g_inputs[INPUT_##name], g_in.name)
+#define STORE_G_PARAM(name, KIND) STORE_##KIND(r.g_params[PARAM_##name], g_p.name)
+
+LIF_FN void forward_body(const struct row *row, struct lif_options o, int S) {
+  const struct row r = *row;
+  LIF_INDEPENDENT
+  for (int64_t n = 0; n < r.count; n++) {
+    struct inputs in;
+    struct params p;
+    struct states s, next;
+    NEURON_INPUTS(LOAD_INPUT)
+    NEURON_PARAMS(LOAD_PARAM)
+    NEURON_STATES(LOAD_STATE)
+    NEURON_STATES(LOAD_NEXT)
+    const real out = step(S, &o, &p, &s, &in, &next);
+    NEURON_STATES(STORE_NEXT)
+    r.out[n] = out;
+  }
+}
+
+LIF_FN void backward_body(const struct row *row, struct lif_options o, int S) {
+  const struct row r = *row;
+  LIF_INDEPENDENT
+  for (int64_t n = 0; n < r.count; n++) {
+    struct inputs in, g_in;
+    struct params p, g_p;
+    struct states s, next;
+    NEURON_INPUTS(LOAD_INPUT)
+    NEURON_PARAMS(LOAD_PARAM)
+    NEURON_STATES(LOAD_STATE)
+    NEURON_STATES(LOAD_NEXT)
+    NEURON_INPUTS(LOAD_G_INPUT)
+    if (o.param_gradients) { NEURON_PARAMS(LOAD_G_PARAM) }
+    step_backward(S, &o, &p, &s, &in, r.out[n], &next, &next, &g_in, &g_p);
+    NEURON_STATES(STORE_NEXT)
+    NEURON_INPUTS(STORE_G_INPUT)
+    if (o.param_gradients) { NEURON_PARAMS(STORE_G_PARAM) }
+  }
+}
+
+/* The body with S constant for 0, 1 and 2 synapses. */
+#define WITH_CONSTANT_SYNAPSES(BODY)                                            \
+  if (row->S == 0) { BODY(row, o, 0); return; }                                 \
+  if (NEURON_MAX_SYNAPSES != 0 && row->S == 1) { BODY(row, o, 1); return; }     \
+  if (NEURON_MAX_SYNAPSES < 0 && row->S == 2) { BODY(row, o, 2); return; }
+
+static void forward_row(const struct row *row) {
+  struct lif_options o = *row->options;
+  if (!o.smooth) {
+    o.smooth = 0;
+    WITH_CONSTANT_SYNAPSES(forward_body)
+  }
+  forward_body(row, o, row->S);
+}
+
+static void backward_row(const struct row *row) {
+  struct lif_options o = *row->options;
+#define LIF_CASE(name, class_name, params)                              \
+  case LIF_SURROGATE_##name:                                            \
+    o.surrogate = LIF_SURROGATE_##name;                                 \
+    if (o.param_gradients) { o.param_gradients = 1; WITH_CONSTANT_SYNAPSES(backward_body) } \
+    else { o.param_gradients = 0; WITH_CONSTANT_SYNAPSES(backward_body) } \
+    break;
+  if (!o.smooth) {
+    o.smooth = 0;
+#if NEURON_SPIKING
+    switch (o.surrogate) { LIF_SURROGATES(LIF_CASE) }
+#else
+    WITH_CONSTANT_SYNAPSES(backward_body)
+#endif
+  }
+#undef LIF_CASE
+  backward_body(row, o, row->S);
+}
+
+#endif

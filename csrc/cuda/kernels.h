@@ -1,0 +1,31 @@
+/* The CUDA kernels as the op layer calls them. Plain C; a launch returns a cudaError_t. */
+#ifndef LIF_CUDA_KERNELS_H
+#define LIF_CUDA_KERNELS_H
+
+#include "../neuron/args.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct CUstream_st *lif_stream;
+
+struct lif_cuda_kernels {
+  int (*forward)(const struct lif_args *a, lif_stream stream);
+  int (*backward)(const struct lif_args *a, lif_stream stream);
+  int fields; /* a launch with S > 2 needs workspace for B * N * S * fields reals */
+};
+
+#define LIF_CUDA_KERNELS_(neuron, storage) lif_cuda_##neuron##_##storage
+#define LIF_CUDA_KERNELS(neuron, storage) LIF_CUDA_KERNELS_(neuron, storage)
+
+/* The kernels of neuron number `index` of LIF_NEURONS, for a storage of enum lif_storage. */
+const struct lif_cuda_kernels *lif_find_cuda_kernels(int index, int storage);
+
+/* More synapses than this have no kernel of their own: a neuron's values then live in the workspace. */
+enum { LIF_CUDA_MAX_CONSTANT_SYNAPSES = 2 };
+
+#ifdef __cplusplus
+}
+#endif
+#endif

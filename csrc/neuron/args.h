@@ -1,0 +1,107 @@
+/* What crosses the border between PyTorch and the kernels: plain C, known to both sides. */
+#ifndef LIF_ARGS_H
+#define LIF_ARGS_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum {
+  LIF_MAX_INPUTS = 4,
+  LIF_MAX_PARAMS = 8,
+  LIF_MAX_STATES = 4,
+  LIF_MAX_OPTIONS = 6,
+  LIF_MAX_SURROGATE_PARAMS = 6,
+  LIF_CHECKPOINT_INTERVAL = 16 /* time steps from one saved state to the next; the backward replays them on chip */
+};
+
+/* How wide a field is, for a layer of N neurons with S synapses each. */
+enum lif_kind {
+  LIF_PER_NEURON = 1,   /* one value a neuron */
+  LIF_PER_SYNAPSE = 2,  /* S values a neuron, none if S = 0 */
+  LIF_PER_CURRENT = 3,  /* S values a neuron, one if S = 0: what arrives at the neuron, with or without a synapse */
+  LIF_OPTIONAL = 4,     /* flag: may be left out, and is then 0 */
+  LIF_OPTIONAL_PER_NEURON = LIF_OPTIONAL | LIF_PER_NEURON
+};
+
+struct lif_field {
+  const char *name;
+  int kind;
+};
+
+/* A neuron as the op layer sees it: names in the order in which its tensors are passed. Made from its header by describe.c. */
+struct lif_neuron {
+  const char *name;
+  int spiking; /* has a spike function, hence takes a surrogate */
+  int max_synapses; /* largest S; -1: any */
+  int n_inputs, n_params, n_states, n_options;
+  struct lif_field inputs[LIF_MAX_INPUTS];
+  struct lif_field params[LIF_MAX_PARAMS];
+  struct lif_field states[LIF_MAX_STATES];
+  const char *options[LIF_MAX_OPTIONS];
+};
+
+struct lif_surrogate {
+  const char *name;       /* of the op's argument */
+  const char *class_name; /* of the Python class */
+  const char *params;     /* "name=default ...", in the order of lif_options.surrogate_params */
+};
+
+enum lif_storage { LIF_FLOAT32, LIF_FLOAT64, LIF_BFLOAT16, LIF_FLOAT16, LIF_STORAGES };
+
+/* A tensor indexed by [t][b][n][s]; strides in elements, 0 where one value is shared. data == NULL: left out. */
+struct lif_tensor {
+  void *data;
+  int64_t t, b, n, s;
+};
+
+struct lif_options {
+  int surrogate; /* LIF_SURROGATE_*, or -1 for a neuron that does not spike */
+  int smooth;    /* replace the spike by the surrogate's antiderivative, to check gradients by finite differences */
+  int param_gradients; /* whether the backward sums gradients of parameters at all */
+  double surrogate_params[LIF_MAX_SURROGATE_PARAMS];
+  double values[LIF_MAX_OPTIONS]; /* the neuron's own, in the order of its header */
+};
+
+/* One launch. Sequences (inputs, out, records and their gradients) are stored as `storage`; states, parameters,
+ * checkpoints and their gradients as float, or as double where storage is LIF_FLOAT64. The backward needs no output. */
+struct lif_args {
+  int64_t T, B, N;
+  int S;
+  int storage;
+  int checkpoint_interval; /* 0: write no checkpoints */
+  int tile;                /* neurons a CPU task walks through time together */
+  struct lif_options options;
+  struct lif_tensor inputs[LIF_MAX_INPUTS];
+  struct lif_tensor params[LIF_MAX_PARAMS];
+  struct lif_tensor first_state[LIF_MAX_STATES];
+  struct lif_tensor checkpoints[LIF_MAX_STATES]; /* t counts checkpoints: the state before step t * interval */
+  /* forward */
+  struct lif_tensor out;
+  struct lif_tensor records[LIF_MAX_STATES]; /* the state after each step */
+  struct lif_tensor last_state[LIF_MAX_STATES];
+  /* backward */
+  struct lif_tensor grad_out;
+  struct lif_tensor grad_records[LIF_MAX_STATES];
+  struct lif_tensor grad_last_state[LIF_MAX_STATES];
+  struct lif_tensor grad_inputs[LIF_MAX_INPUTS];
+  struct lif_tensor grad_params[LIF_MAX_PARAMS]; /* a sum over time for each [b][n][s] */
+  struct lif_tensor grad_first_state[LIF_MAX_STATES];
+  void *workspace; /* CUDA with S > 2: lif_cuda_workspace() reals a neuron */
+};
+
+/* Number of values a neuron has in a field of this kind. */
+static inline int lif_width(int kind, int S) {
+  switch (kind & ~LIF_OPTIONAL) {
+    case LIF_PER_SYNAPSE: return S;
+    case LIF_PER_CURRENT: return S > 0 ? S : 1;
+    default: return 1;
+  }
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,48 @@
+/* What a neuron's header may rely on, and what it must say.
+ *
+ * A neuron says, in its own header:
+ *   NEURON_SPIKING, NEURON_MAX_SYNAPSES, and the lists NEURON_INPUTS, NEURON_PARAMS, NEURON_STATES, NEURON_OPTIONS
+ *   NEURON_STRUCTS             (as it stands: it makes the structs below from the lists)
+ *   step                       (parameters, state, inputs) -> next state, output
+ *   step_backward              its adjoint: (the same, adjoints of output and next state) -> adjoints of state and
+ *                              inputs; adjoints of parameters are added to what is there
+ * A translation unit holds one neuron, so the names carry no prefix. A member PER_NEURON is a number, a member
+ * PER_SYNAPSE or PER_CURRENT points to one number a synapse. g and g_next may be the same struct, and so may s and next:
+ * read a member of the second before writing that of the first. */
+#ifndef LIF_NEURON_H
+#define LIF_NEURON_H
+
+#include "real.h"
+#include "args.h"
+#include "spike.h"
+
+#define PER_NEURON(name) real name;
+#define OPTIONAL_PER_NEURON(name) real name;
+#define PER_SYNAPSE(name) real *name;
+#define PER_CURRENT(name) real *name;
+
+#define LIF_MEMBER(name, KIND) KIND(name)
+#define LIF_INPUT_INDEX(name, KIND) INPUT_##name,
+#define LIF_PARAM_INDEX(name, KIND) PARAM_##name,
+#define LIF_STATE_INDEX(name, KIND) STATE_##name,
+#define LIF_OPTION_INDEX(name) OPTION_##name,
+
+#define NEURON_STRUCTS                                                 \
+  struct inputs { NEURON_INPUTS(LIF_MEMBER) };                         \
+  struct params { NEURON_PARAMS(LIF_MEMBER) };                         \
+  struct states { NEURON_STATES(LIF_MEMBER) };                         \
+  enum { NEURON_INPUTS(LIF_INPUT_INDEX) INPUT_COUNT };                 \
+  enum { NEURON_PARAMS(LIF_PARAM_INDEX) PARAM_COUNT };                 \
+  enum { NEURON_STATES(LIF_STATE_INDEX) STATE_COUNT };                 \
+  enum { NEURON_OPTIONS(LIF_OPTION_INDEX) OPTION_COUNT };
+
+#define OPTION(options, name) ((real)(options)->values[OPTION_##name])
+
+/* For files compiled once a neuron, with -DNEURON=<name>. */
+#define LIF_STRING_(token) #token
+#define LIF_STRING(token) LIF_STRING_(token)
+#define LIF_JOIN_(a, b) a##b
+#define LIF_JOIN(a, b) LIF_JOIN_(a, b)
+#define NEURON_HEADER LIF_STRING(NEURON.h)
+
+#endif

@@ -1,0 +1,9 @@
+/* The list of neurons. Each name here has a header csrc/neuron/<name>.h and becomes the op torch_lif::<name>.
+ * setup.py reads this list too: it compiles the loops once for every neuron. */
+#ifndef LIF_NEURONS_H
+#define LIF_NEURONS_H
+
+#define LIF_NEURONS(NEURON) \
+  NEURON(lif)
+
+#endif

@@ -1,0 +1,16 @@
+/* Spike functions: membrane potential and threshold to the number of spikes of this step. */
+#ifndef LIF_SPIKE_H
+#define LIF_SPIKE_H
+
+#include "surrogate.h"
+
+/* Rockpool's multi-spike count, at most max_spikes. The product, not a select: it lets a NaN membrane give a NaN count,
+ * as the eager loop does. */
+LIF_FN real spike_count(const struct lif_options *o, real v, real threshold, real max_spikes) {
+  if (o->smooth) return surrogate_smooth(o, v, threshold, max_spikes);
+  const real reached = v >= threshold ? REAL(1) : REAL(0);
+  const real count = reached * real_floor(v / threshold);
+  return count > max_spikes ? max_spikes : count;
+}
+
+#endif

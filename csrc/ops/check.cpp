@@ -1,0 +1,185 @@
+#include "check.h"
+
+#include <c10/util/StringUtil.h>
+
+#include <algorithm>
+
+#include "../neuron/neurons.h"
+
+namespace lif {
+
+#define DECLARE(name) extern "C" const lif_neuron lif_neuron_##name;
+LIF_NEURONS(DECLARE)
+#define LIST(name) &lif_neuron_##name,
+static const lif_neuron *const neurons[] = {LIF_NEURONS(LIST)};
+
+const lif_neuron &neuron(int index) { return *neurons[index]; }
+
+std::vector<int> present_states(const lif_neuron &neuron, int64_t synapses) {
+  std::vector<int> present;
+  for (int f = 0; f < neuron.n_states; f++)
+    if (lif_width(neuron.states[f].kind, (int)synapses) > 0) present.push_back(f);
+  return present;
+}
+
+at::ScalarType compute_type(const Tensor &x) { return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
+
+/* Only two or more synapses have an axis of their own. */
+static bool has_synapse_axis(int kind, int S) { return S > 1 && (kind & ~LIF_OPTIONAL) != LIF_PER_NEURON; }
+
+Shape Sizes::sequence(int kind) const {
+  Shape shape(2);
+  shape[t_dim] = T;
+  shape[b_dim] = B;
+  shape.append(trailing.begin(), trailing.end());
+  if (S > 1 && kind == LIF_PER_CURRENT) shape.back() = shape.back() * S;
+  else if (has_synapse_axis(kind, S)) shape.emplace_back(S);
+  return shape;
+}
+
+Shape Sizes::state(int kind) const {
+  Shape shape{B};
+  shape.append(trailing.begin(), trailing.end());
+  if (has_synapse_axis(kind, S)) shape.emplace_back(S);
+  return shape;
+}
+
+static std::string shape_text(c10::SymIntArrayRef shape) {
+  std::ostringstream text;
+  text << '(';
+  for (size_t d = 0; d < shape.size(); d++) text << (d ? ", " : "") << shape[d];
+  text << (shape.size() == 1 ? ",)" : ")");
+  return text.str();
+}
+
+static bool same_shape(c10::SymIntArrayRef a, c10::SymIntArrayRef b) {
+  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin());
+}
+
+static std::optional<Tensor> item(const OptionalTensors &list, size_t k) {
+  const std::optional<Tensor> tensor = list[k];
+  return tensor && tensor->defined() ? tensor : std::nullopt;
+}
+
+static void check_place(const char *op, const char *name, const Tensor &t, const Tensor &x, at::ScalarType type) {
+  TORCH_CHECK_VALUE(t.layout() == at::kStrided, op, ": ", name, " is a ", t.layout(), " tensor; expected a dense one: pass ", name,
+                    ".to_dense()");
+  TORCH_CHECK_VALUE(t.device() == x.device(), op, ": ", name, " is on ", t.device(), " but x is on ", x.device(), "; move it with ", name,
+                    ".to(x.device)");
+  TORCH_CHECK_TYPE(t.scalar_type() == type, op, ": ", name, " is ", t.scalar_type(), ", expected ", type, " with x of ", x.scalar_type(),
+                   "; convert one of the two with .to(dtype)");
+}
+
+static void check_shape(const char *op, const char *name, const Tensor &t, const Shape &expected, const Tensor &x) {
+  TORCH_CHECK_VALUE(same_shape(t.sym_sizes(), expected), op, ": ", name, " has shape ", shape_text(t.sym_sizes()), ", expected ",
+                    shape_text(expected), " with x of shape ", shape_text(x.sym_sizes()));
+}
+
+/* A parameter is shared (), or has the neurons' shape; a dimension of it may be 1, which shares along that dimension. */
+static void check_param_shape(const char *op, const char *name, const Tensor &t, Shape full) {
+  const auto sizes = t.sym_sizes();
+  bool fits = sizes.empty() || sizes.size() == full.size();
+  for (size_t d = 0; fits && d < sizes.size(); d++) fits = sizes[d] == full[d] || sizes[d] == 1;
+  TORCH_CHECK_VALUE(fits, op, ": ", name, " has shape ", shape_text(sizes), ", expected () for one value shared by all, or ",
+                    shape_text(full), " (a dimension may be 1)");
+}
+
+static void check_count(const char *op, const char *what, size_t got, size_t expected) {
+  TORCH_CHECK_VALUE(got == expected, op, ": got ", got, " ", what, ", expected ", expected);
+}
+
+Sizes check_call(const lif_neuron &neuron, const OptionalTensors &inputs, const OptionalTensors &params,
+                 const OptionalTensors &state, const Config &config) {
+  const char *op = neuron.name;
+  check_count(op, "inputs", inputs.size(), neuron.n_inputs);
+  check_count(op, "parameters", params.size(), neuron.n_params);
+  check_count(op, "states", state.size(), neuron.n_states);
+  check_count(op, "options", config.options.size(), neuron.n_options);
+  check_count(op, "flags in record", config.record.size(), neuron.n_states);
+  TORCH_CHECK_VALUE(config.synapses >= 0, op, ": synapses is ", config.synapses, ", expected 0 or more");
+  TORCH_CHECK_VALUE(neuron.max_synapses < 0 || config.synapses <= neuron.max_synapses, op, ": synapses is ", config.synapses,
+                    ", expected at most ", neuron.max_synapses);
+
+  const std::optional<Tensor> first = item(inputs, 0);
+  TORCH_CHECK_VALUE(first.has_value(), op, ": ", neuron.inputs[0].name, " is missing");
+  const Tensor &x = *first;
+  const auto type = x.scalar_type();
+  TORCH_CHECK_TYPE(type == at::kFloat || type == at::kDouble || type == at::kBFloat16 || type == at::kHalf, op, ": x is ", type,
+                   ", expected float32, float64, bfloat16 or float16; convert it with x.float()");
+  check_place(op, "x", x, x, type);
+
+  Sizes sizes;
+  sizes.S = (int)config.synapses;
+  sizes.t_dim = config.batch_first ? 1 : 0;
+  sizes.b_dim = 1 - sizes.t_dim;
+  const char *order = config.batch_first ? "(batch, time, ...)" : "(time, batch, ...)";
+  const auto shape = x.sym_sizes();
+  TORCH_CHECK_VALUE(shape.size() >= 2, op, ": x has shape ", shape_text(shape), ", expected ", order,
+                    "; add a batch of one with x.unsqueeze(", sizes.b_dim, ")");
+  sizes.T = shape[sizes.t_dim];
+  sizes.B = shape[sizes.b_dim];
+  sizes.trailing.append(shape.begin() + 2, shape.end());
+  if (sizes.S > 1) {
+    TORCH_CHECK_VALUE(shape.size() == 3, op, ": x has shape ", shape_text(shape), ", expected three dimensions ", order,
+                      " with neurons * synapses last, for ", sizes.S, " synapses a neuron");
+    TORCH_CHECK_VALUE(shape[2] % sizes.S == 0, op, ": the last dimension of x is ", shape[2], ", expected a multiple of synapses = ",
+                      sizes.S, ": each neuron takes ", sizes.S, " neighbouring inputs");
+    sizes.trailing[0] = shape[2] / sizes.S;
+  }
+
+  for (int f = 1; f < neuron.n_inputs; f++) {
+    const lif_field &field = neuron.inputs[f];
+    const std::optional<Tensor> t = item(inputs, f);
+    TORCH_CHECK_VALUE(t || field.kind & LIF_OPTIONAL, op, ": ", field.name, " is missing");
+    if (!t) continue;
+    check_place(op, field.name, *t, x, type);
+    check_shape(op, field.name, *t, sizes.sequence(field.kind), x);
+  }
+  for (int f = 0; f < neuron.n_params; f++) {
+    const lif_field &field = neuron.params[f];
+    const std::optional<Tensor> t = item(params, f);
+    const int width = lif_width(field.kind, sizes.S);
+    TORCH_CHECK_VALUE(t || width == 0 || field.kind & LIF_OPTIONAL, op, ": ", field.name, " is missing");
+    if (!t) continue;
+    TORCH_CHECK_VALUE(width > 0, op, ": ", field.name, " was given, expected None: with synapses = 0 there is no synapse");
+    check_place(op, field.name, *t, x, compute_type(x));
+    Shape full = sizes.trailing;
+    if (has_synapse_axis(field.kind, sizes.S)) full.emplace_back(sizes.S);
+    check_param_shape(op, field.name, *t, full);
+  }
+  for (int f = 0; f < neuron.n_states; f++) {
+    const lif_field &field = neuron.states[f];
+    const int width = lif_width(field.kind, sizes.S);
+    const std::string name = std::string("the initial state ") + field.name;
+    TORCH_CHECK_VALUE(width > 0 || !config.record[f], op, ": ", field.name, " cannot be recorded: with synapses = 0 there is no synapse");
+    const std::optional<Tensor> t = item(state, f);
+    if (!t) continue;
+    TORCH_CHECK_VALUE(width > 0, op, ": ", name, " was given, expected None: with synapses = 0 there is no synapse");
+    check_place(op, name.c_str(), *t, x, compute_type(x));
+    check_shape(op, name.c_str(), *t, sizes.state(field.kind), x);
+  }
+  return sizes;
+}
+
+lif_options make_options(const lif_neuron &neuron, const Config &config) {
+  lif_options o = {};
+  o.surrogate = -1;
+  std::copy(config.options.begin(), config.options.end(), o.values);
+  o.smooth = config.smooth;
+  if (!neuron.spiking) {
+    TORCH_CHECK_VALUE(config.surrogate.empty(), neuron.name, ": surrogate is '", config.surrogate, "', expected none: this neuron does not spike");
+    return o;
+  }
+  std::string known;
+  for (const lif_surrogate *s = surrogates(); s->name; s++) {
+    if (config.surrogate == s->name) o.surrogate = (int)(s - surrogates());
+    known += std::string(known.empty() ? "" : ", ") + s->name;
+  }
+  TORCH_CHECK_VALUE(o.surrogate >= 0, neuron.name, ": surrogate is '", config.surrogate, "', expected one of ", known);
+  const std::string params = surrogates()[o.surrogate].params;
+  check_count(neuron.name, "surrogate parameters", config.surrogate_params.size(), std::count(params.begin(), params.end(), '='));
+  std::copy(config.surrogate_params.begin(), config.surrogate_params.end(), o.surrogate_params);
+  return o;
+}
+
+}  // namespace lif

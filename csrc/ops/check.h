@@ -1,0 +1,27 @@
+/* The checks of an op's arguments, and the shapes that follow from them. */
+#pragma once
+
+#include <c10/core/SymInt.h>
+
+#include "op.h"
+
+namespace lif {
+
+using Shape = c10::SmallVector<c10::SymInt, 6>;
+
+/* Sizes of a checked call. Symbolic, so that the same code serves meta tensors of torch.compile. */
+struct Sizes {
+  c10::SymInt T, B;
+  Shape trailing; /* of one value a neuron: x's own behind batch and time, or (N) with two or more synapses */
+  int S, t_dim, b_dim;
+
+  Shape sequence(int kind) const; /* batch, time in the call's order, then the neurons */
+  Shape state(int kind) const;    /* batch, then the neurons */
+};
+
+at::ScalarType compute_type(const Tensor &x);
+Sizes check_call(const lif_neuron &neuron, const OptionalTensors &inputs, const OptionalTensors &params,
+                 const OptionalTensors &state, const Config &config);
+lif_options make_options(const lif_neuron &neuron, const Config &config);
+
+}  // namespace lif

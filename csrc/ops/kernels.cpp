@@ -1,0 +1,141 @@
+/* The forward and backward ops for real and for meta tensors: outputs are allocated by the same code for both. */
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+
+#include "launch.h"
+
+extern "C" const lif_surrogate lif_surrogates[];
+
+namespace lif {
+
+const lif_surrogate *surrogates() { return lif_surrogates; }
+
+static std::optional<Tensor> item(const OptionalTensors &list, size_t k) { return list[k]; }
+
+/* A sequence laid out like x: the same order of batch, time and neurons in memory. */
+static Tensor empty_sequence(const Tensor &x, const Sizes &sizes, int kind) {
+  const Shape shape = sizes.sequence(kind);
+  if (sizes.S < 2 || kind == LIF_PER_CURRENT) return at::empty_like(x);
+  if (shape.size() == 3) return at::empty_like(x.narrow_symint(2, 0, sizes.trailing[0]));
+  return at::empty_symint(shape, x.options());
+}
+
+static Tensor empty_state(const Tensor &x, const Sizes &sizes, int kind) {
+  return at::empty_symint(sizes.state(kind), x.options().dtype(compute_type(x)));
+}
+
+static Tensor empty_checkpoints(const Tensor &x, const Sizes &sizes, int kind, int64_t interval) {
+  Shape shape{(sizes.T + (interval - 1)) / interval};
+  const Shape state = sizes.state(kind);
+  shape.append(state.begin(), state.end());
+  return at::empty_symint(shape, x.options().dtype(compute_type(x)));
+}
+
+static void read_all(Launch &launch, const lif_neuron &neuron, const OptionalTensors &inputs, const OptionalTensors &params) {
+  for (int f = 0; f < neuron.n_inputs; f++)
+    launch.args.inputs[f] = launch.read(item(inputs, f), neuron.inputs[f].kind, Launch::SEQUENCE);
+  for (int f = 0; f < neuron.n_params; f++) launch.args.params[f] = launch.read_param(item(params, f), neuron.params[f].kind);
+}
+
+Tensors forward(int index, const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
+                const Config &config, int64_t interval) {
+  const lif_neuron &neuron = lif::neuron(index);
+  const Sizes sizes = check_call(neuron, inputs, params, state, config);
+  const lif_options options = make_options(neuron, config);
+  const Tensor x = *item(inputs, 0);
+  const std::vector<int> present = present_states(neuron, config.synapses);
+
+  Tensors results{empty_sequence(x, sizes, LIF_PER_NEURON)};
+  for (const int f : present) results.push_back(empty_state(x, sizes, neuron.states[f].kind));
+  for (const int f : present)
+    if (config.record[f]) results.push_back(empty_sequence(x, sizes, neuron.states[f].kind));
+  if (interval)
+    for (const int f : present) results.push_back(empty_checkpoints(x, sizes, neuron.states[f].kind, interval));
+  if (x.is_meta()) return results;
+
+  Launch launch(index, x, sizes, options, interval);
+  read_all(launch, neuron, inputs, params);
+  for (const int f : present) launch.args.first_state[f] = launch.read(item(state, f), neuron.states[f].kind, Launch::STATE);
+  auto result = results.begin();
+  launch.args.out = launch.write(*result++, LIF_PER_NEURON, Launch::SEQUENCE);
+  for (const int f : present) launch.args.last_state[f] = launch.write(*result++, neuron.states[f].kind, Launch::STATE);
+  for (const int f : present)
+    if (config.record[f]) launch.args.records[f] = launch.write(*result++, neuron.states[f].kind, Launch::SEQUENCE);
+  if (interval)
+    for (const int f : present) launch.args.checkpoints[f] = launch.write(*result++, neuron.states[f].kind, Launch::CHECKPOINT);
+  launch.run(false);
+  return results;
+}
+
+static void check_gradient(const lif_neuron &neuron, const std::string &name, const Tensor &grad, const Tensor &like, const Shape &shape,
+                           at::ScalarType type) {
+  TORCH_CHECK_VALUE(grad.device() == like.device() && grad.scalar_type() == type && grad.sym_sizes() == c10::SymIntArrayRef(shape),
+                    neuron.name, "_backward: the gradient of ", name, " does not have the shape, dtype or device of ", name);
+}
+
+Tensors backward(int index, const OptionalTensors &grads, const OptionalTensors &inputs, const OptionalTensors &params,
+                 const Tensors &checkpoints, const Config &config, int64_t interval, at::IntArrayRef needs) {
+  const lif_neuron &neuron = lif::neuron(index);
+  OptionalTensors no_state;
+  for (int f = 0; f < neuron.n_states; f++) no_state.push_back(std::nullopt);
+  const Sizes sizes = check_call(neuron, inputs, params, no_state, config);
+  lif_options options = make_options(neuron, config);
+  const Tensor x = *item(inputs, 0);
+  const std::vector<int> present = present_states(neuron, config.synapses);
+  const size_t expected_grads = 1 + present.size() + std::count(config.record.begin(), config.record.end(), 1);
+  TORCH_CHECK_VALUE(grads.size() == expected_grads && checkpoints.size() == present.size() && interval > 0 &&
+                        (int)needs.size() == neuron.n_inputs + neuron.n_params + neuron.n_states,
+                    neuron.name, "_backward: the lists of gradients, checkpoints or needs do not fit the neuron");
+
+  const int64_t *needs_input = needs.data(), *needs_param = needs_input + neuron.n_inputs, *needs_state = needs_param + neuron.n_params;
+  Tensors results;
+  for (int f = 0; f < neuron.n_inputs; f++)
+    if (needs_input[f]) results.push_back(empty_sequence(x, sizes, neuron.inputs[f].kind & ~LIF_OPTIONAL));
+  const size_t first_param = results.size();
+  for (int f = 0; f < neuron.n_params; f++) {
+    options.param_gradients |= needs_param[f] != 0;
+    if (needs_param[f] && x.is_meta()) results.push_back(at::empty_symint(item(params, f)->sym_sizes(), item(params, f)->options()));
+    else if (needs_param[f]) results.emplace_back();
+  }
+  for (const int f : present)
+    if (needs_state[f]) results.push_back(empty_state(x, sizes, neuron.states[f].kind));
+  if (x.is_meta()) return results;
+
+  Launch launch(index, x, sizes, options, interval);
+  read_all(launch, neuron, inputs, params);
+  size_t grad = 0;
+  const auto next_grad = [&](const std::string &name, int kind, Launch::Axes axes) -> lif_tensor {
+    const std::optional<Tensor> g = item(grads, grad++);
+    if (!g || !g->defined()) return {};
+    const bool sequence = axes == Launch::SEQUENCE;
+    check_gradient(neuron, name, *g, x, sequence ? sizes.sequence(kind) : sizes.state(kind), sequence ? x.scalar_type() : compute_type(x));
+    return launch.read(g, kind, axes);
+  };
+  launch.args.grad_out = next_grad("the output", LIF_PER_NEURON, Launch::SEQUENCE);
+  for (const int f : present)
+    launch.args.grad_last_state[f] = next_grad(std::string("the last state ") + neuron.states[f].name, neuron.states[f].kind, Launch::STATE);
+  for (const int f : present)
+    if (config.record[f])
+      launch.args.grad_records[f] = next_grad(std::string("the record ") + neuron.states[f].name, neuron.states[f].kind, Launch::SEQUENCE);
+  for (size_t k = 0; k < present.size(); k++)
+    launch.args.checkpoints[present[k]] = launch.read(checkpoints[k], neuron.states[present[k]].kind, Launch::CHECKPOINT);
+
+  size_t result = 0;
+  for (int f = 0; f < neuron.n_inputs; f++)
+    if (needs_input[f]) launch.args.grad_inputs[f] = launch.write(results[result++], neuron.inputs[f].kind, Launch::SEQUENCE);
+  Tensors partials(neuron.n_params);
+  for (int f = 0; f < neuron.n_params; f++)
+    if (needs_param[f]) {
+      launch.args.grad_params[f] = launch.write_partials(neuron.params[f].kind, partials[f]);
+      result++;
+    }
+  for (const int f : present)
+    if (needs_state[f]) launch.args.grad_first_state[f] = launch.write(results[result++], neuron.states[f].kind, Launch::STATE);
+  launch.run(true);
+  result = first_param;
+  for (int f = 0; f < neuron.n_params; f++)
+    if (needs_param[f]) results[result++] = launch.sum_partials(partials[f], *item(params, f), neuron.params[f].kind);
+  return results;
+}
+
+}  // namespace lif

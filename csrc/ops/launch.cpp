@@ -1,0 +1,217 @@
+#include "launch.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+
+#include <atomic>
+#include <numeric>
+
+#include "../cpu/kernels.h"
+#ifdef LIF_CUDA
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include "../cuda/kernels.h"
+#endif
+
+namespace lif {
+
+static int storage_of(at::ScalarType type) {
+  switch (type) {
+    case at::kDouble: return LIF_FLOAT64;
+    case at::kBFloat16: return LIF_BFLOAT16;
+    case at::kHalf: return LIF_FLOAT16;
+    default: return LIF_FLOAT32;
+  }
+}
+
+int64_t checkpoint_interval(const Tensor &x, int64_t synapses) { return x.is_cuda() && synapses > 2 ? 1 : LIF_CHECKPOINT_INTERVAL; }
+
+Launch::Launch(int index, const Tensor &x, const Sizes &sizes, const lif_options &options, int64_t interval)
+    : index_(index), neuron_(neuron(index)), x_(x), t_dim_(sizes.t_dim), b_dim_(sizes.b_dim) {
+  for (const auto &size : sizes.trailing) trailing_.push_back(size.expect_int());
+  order_.resize(trailing_.size());
+  std::iota(order_.begin(), order_.end(), 0);
+  if (sizes.S < 2)
+    std::stable_sort(order_.begin(), order_.end(), [&](int64_t a, int64_t b) { return x.stride(2 + a) > x.stride(2 + b); });
+  args.T = sizes.T.expect_int();
+  args.B = sizes.B.expect_int();
+  args.N = std::accumulate(trailing_.begin(), trailing_.end(), (int64_t)1, std::multiplies<int64_t>());
+  args.S = sizes.S;
+  args.storage = storage_of(x.scalar_type());
+  args.checkpoint_interval = (int)interval;
+  args.options = options;
+}
+
+/* Whether the neurons' dimensions, of these strides, can be walked in order_ with the one stride *n. */
+bool Launch::collapse(at::IntArrayRef strides, int64_t width, int64_t *n) const {
+  int64_t inner = -1, inner_extent = 0;
+  for (size_t k = order_.size(); k-- > 0;) {
+    const int64_t size = trailing_[order_[k]], stride = strides[order_[k]];
+    if (size == 1) continue;
+    if (inner < 0) *n = inner = stride;
+    else if (stride != inner_extent) return false;
+    inner_extent = stride * size;
+  }
+  if (inner < 0) *n = width; /* one neuron: any stride will do, and this one lets the kernel read in place */
+  return true;
+}
+
+/* The tensor with its neurons' dimensions in memory order, behind `leading` others; what follows them stays last. */
+Tensor Launch::in_order(const Tensor &t, int64_t leading) const {
+  std::vector<int64_t> dims(t.dim());
+  std::iota(dims.begin(), dims.end(), 0);
+  for (size_t k = 0; k < order_.size(); k++) dims[leading + k] = leading + order_[k];
+  return t.permute(dims);
+}
+
+lif_tensor Launch::address(const Tensor &t, int kind, Axes axes, bool *collapsed) const {
+  const int64_t width = lif_width(kind, args.S);
+  const auto strides = t.strides();
+  const int64_t leading = axes == STATE ? 1 : 2;
+  lif_tensor field = {};
+  field.data = t.data_ptr();
+  field.t = axes == STATE ? 0 : strides[axes == CHECKPOINT ? 0 : t_dim_];
+  field.b = axes == STATE ? strides[0] : strides[axes == CHECKPOINT ? 1 : b_dim_];
+  if (width == 1) {
+    *collapsed = collapse(strides.slice(leading), width, &field.n);
+  } else if (t.dim() == leading + 1) { /* neurons * synapses in one dimension */
+    field.s = strides[leading];
+    field.n = args.S * field.s;
+    *collapsed = true;
+  } else {
+    field.n = strides[leading];
+    field.s = strides[leading + 1];
+    *collapsed = true;
+  }
+  return field;
+}
+
+/* A null address means left out; an empty tensor has one too, but then there is nothing to read. */
+lif_tensor Launch::read(const std::optional<Tensor> &t, int kind, Axes axes) {
+  if (!t || !t->defined()) return {};
+  bool collapsed;
+  const lif_tensor field = address(*t, kind, axes, &collapsed);
+  if (collapsed) return field;
+  const int64_t leading = axes == STATE ? 1 : 2;
+  const Tensor copy = in_order(*t, leading).contiguous();
+  kept_.push_back(copy);
+  lif_tensor walked = field;
+  walked.data = copy.data_ptr();
+  walked.t = axes == STATE ? 0 : copy.stride(axes == CHECKPOINT ? 0 : t_dim_);
+  walked.b = copy.stride(axes == STATE ? 0 : axes == CHECKPOINT ? 1 : b_dim_);
+  walked.n = 1;
+  return walked;
+}
+
+lif_tensor Launch::write(const Tensor &t, int kind, Axes axes) {
+  bool collapsed;
+  const lif_tensor field = address(t, kind, axes, &collapsed);
+  if (collapsed) return field;
+  const Tensor destination = in_order(t, axes == STATE ? 1 : 2);
+  const Tensor copy = at::empty(destination.sizes(), destination.options());
+  copies_.emplace_back(destination, copy);
+  lif_tensor walked = field;
+  walked.data = copy.data_ptr();
+  walked.t = axes == STATE ? 0 : copy.stride(axes == CHECKPOINT ? 0 : t_dim_);
+  walked.b = copy.stride(axes == STATE ? 0 : axes == CHECKPOINT ? 1 : b_dim_);
+  walked.n = 1;
+  return walked;
+}
+
+lif_tensor Launch::read_param(const std::optional<Tensor> &t, int kind) {
+  if (!t || !t->defined()) return {};
+  lif_tensor field = {};
+  field.data = t->data_ptr();
+  if (t->dim() == 0) return field;
+  const int64_t width = lif_width(kind, args.S);
+  if (width > 1) {
+    field.n = t->size(0) == 1 ? 0 : t->stride(0);
+    field.s = t->size(1) == 1 ? 0 : t->stride(1);
+    return field;
+  }
+  const Tensor full = t->expand(trailing_);
+  if (collapse(full.strides(), width, &field.n)) return field;
+  const Tensor copy = in_order(full, 0).contiguous();
+  kept_.push_back(copy);
+  field.data = copy.data_ptr();
+  field.n = 1;
+  return field;
+}
+
+lif_tensor Launch::write_partials(int kind, Tensor &partials) {
+  const int64_t width = lif_width(kind, args.S);
+  partials = at::empty({args.B, args.N, width}, x_.options().dtype(compute_type(x_)));
+  kept_.push_back(partials);
+  return {partials.data_ptr(), 0, args.N * width, width, 1};
+}
+
+Tensor Launch::sum_partials(const Tensor &partials, const Tensor &param, int kind) const {
+  const int64_t width = lif_width(kind, args.S);
+  const bool synapse_axis = width > 1;
+  if (x_.is_cuda()) {
+    /* PyTorch's reductions are deterministic on CUDA; on the CPU their order depends on the number of threads. */
+    std::vector<int64_t> sizes, inverse(order_.size() + (synapse_axis ? 1 : 0));
+    for (size_t k = 0; k < order_.size(); k++) {
+      sizes.push_back(trailing_[order_[k]]);
+      inverse[order_[k]] = (int64_t)k;
+    }
+    if (synapse_axis) {
+      sizes.push_back(width);
+      inverse.back() = (int64_t)order_.size();
+    }
+    return partials.sum(0, false, at::kDouble).view(sizes).permute(inverse).sum_to_size(param.sizes()).to(param.scalar_type());
+  }
+  const Tensor total = at::zeros(param.sizes(), param.options().dtype(at::kDouble));
+  std::vector<int64_t> sizes, strides;
+  for (const int64_t d : order_) {
+    sizes.push_back(trailing_[d]);
+    strides.push_back(param.dim() == 0 || total.size(d) == 1 ? 0 : total.stride(d));
+  }
+  const int64_t w_stride = !synapse_axis || param.dim() == 0 || total.size(-1) == 1 ? 0 : total.stride(-1);
+  lif_reduce(partials.data_ptr(), args.storage == LIF_FLOAT64, args.B, args.N, (int)width, (int)sizes.size(), sizes.data(),
+             strides.data(), w_stride, total.data_ptr<double>());
+  return total.to(param.scalar_type());
+}
+
+void Launch::run_cpu(bool backward) {
+  args.tile = lif_choose_tile(&args, at::get_num_threads());
+  const lif_cpu_kernels *kernels = lif_find_cpu_kernels(index_, args.storage == LIF_FLOAT64);
+  std::atomic<bool> failed{false};
+  /* Below about 32768 neuron-steps a second thread costs more than it brings. */
+  const int64_t grain = std::max<int64_t>(1, 32768 / std::max<int64_t>(1, args.T * args.tile));
+  at::parallel_for(0, lif_tasks(&args), grain, [&](int64_t begin, int64_t end) {
+    if ((backward ? kernels->backward : kernels->forward)(&args, begin, end)) failed = true;
+  });
+  TORCH_CHECK(!failed, neuron_.name, ": out of memory for the scratch of a tile of ", args.tile, " neurons with ", args.S, " synapses");
+}
+
+void Launch::run_cuda(bool backward) {
+#ifdef LIF_CUDA
+  const c10::cuda::CUDAGuard guard(x_.device());
+  const lif_cuda_kernels *kernels = lif_find_cuda_kernels(index_, args.storage);
+  if (args.S > LIF_CUDA_MAX_CONSTANT_SYNAPSES) {
+    const Tensor workspace = at::empty({args.B * args.N * args.S * kernels->fields}, x_.options().dtype(compute_type(x_)));
+    kept_.push_back(workspace);
+    args.workspace = workspace.data_ptr();
+  }
+  const auto stream = c10::cuda::getCurrentCUDAStream();
+  const int error = (backward ? kernels->backward : kernels->forward)(&args, stream.stream());
+  C10_CUDA_CHECK((cudaError_t)error);
+#else
+  (void)backward;
+  TORCH_CHECK_NOT_IMPLEMENTED(false, neuron_.name, ": x is on ", x_.device(),
+                              ", but this torch_lif was built without CUDA. Install it again where nvcc and a CUDA build of PyTorch "
+                              "are found: TORCH_LIF_CUDA=1 pip install --no-build-isolation --force-reinstall <the source folder>");
+#endif
+}
+
+void Launch::run(bool backward) {
+  if (x_.is_cuda()) run_cuda(backward);
+  else run_cpu(backward);
+  for (const auto &[destination, copy] : copies_) destination.copy_(copy);
+}
+
+}  // namespace lif

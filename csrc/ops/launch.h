@@ -1,0 +1,44 @@
+/* From checked tensors to the plain struct of a launch. */
+#pragma once
+
+#include "check.h"
+
+namespace lif {
+
+/* Collects one launch: turns tensors into addresses and strides, and runs the kernel on x's device.
+ *
+ * Neurons are numbered in x's own memory order (channels-last stays channels-last), so that a row of them is one stride
+ * apart. A tensor whose strides cannot say that order is copied into it, or written through a copy in it. */
+class Launch {
+ public:
+  Launch(int index, const Tensor &x, const Sizes &sizes, const lif_options &options, int64_t interval);
+
+  enum Axes { SEQUENCE, STATE, CHECKPOINT };
+  lif_tensor read(const std::optional<Tensor> &t, int kind, Axes axes);
+  lif_tensor read_param(const std::optional<Tensor> &t, int kind);
+  lif_tensor write(const Tensor &t, int kind, Axes axes);
+  /* Room for a parameter's gradient a batch item and neuron, and, after run(), its sum to the parameter's shape. */
+  lif_tensor write_partials(int kind, Tensor &partials);
+  Tensor sum_partials(const Tensor &partials, const Tensor &param, int kind) const;
+  void run(bool backward);
+
+  lif_args args = {};
+
+ private:
+  int index_;
+  const lif_neuron &neuron_;
+  Tensor x_;
+  int t_dim_, b_dim_;
+  std::vector<int64_t> trailing_; /* sizes of the neurons' dimensions */
+  std::vector<int64_t> order_;    /* those dimensions, outermost in memory first */
+  Tensors kept_;
+  std::vector<std::pair<Tensor, Tensor>> copies_; /* (destination, copy to take it from) */
+
+  bool collapse(at::IntArrayRef strides, int64_t width, int64_t *n) const;
+  Tensor in_order(const Tensor &t, int64_t leading) const;
+  lif_tensor address(const Tensor &t, int kind, Axes axes, bool *collapsed) const;
+  void run_cpu(bool backward);
+  void run_cuda(bool backward);
+};
+
+}  // namespace lif

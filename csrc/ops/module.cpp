@@ -1,0 +1,100 @@
+/* The Python module torch_lif._C: importing it registers the ops; its functions say what was built. */
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+#include <torch/version.h>
+
+#include <string>
+#include <vector>
+
+#include "../cpu/kernels.h"
+#include "../neuron/neurons.h"
+
+#ifndef LIF_CUDA_ARCHITECTURES
+#define LIF_CUDA_ARCHITECTURES ""
+#endif
+#ifndef LIF_CUDA_VERSION
+#define LIF_CUDA_VERSION ""
+#endif
+
+namespace py = pybind11;
+
+extern "C" const lif_surrogate lif_surrogates[];
+#define DECLARE(name) extern "C" const lif_neuron lif_neuron_##name;
+LIF_NEURONS(DECLARE)
+
+static py::dict build_info() {
+  py::dict info;
+  info["torch"] = TORCH_VERSION;
+#if defined(__clang__)
+  info["compiler"] = "clang " __clang_version__;
+#elif defined(__GNUC__)
+  info["compiler"] = "gcc " __VERSION__;
+#else
+  info["compiler"] = "unknown";
+#endif
+  info["cuda"] = LIF_CUDA_VERSION;
+  info["cuda_architectures"] = LIF_CUDA_ARCHITECTURES;
+  std::vector<std::string> names;
+  for (const char *const *name = lif_isa_names(); *name; name++) names.emplace_back(*name);
+  info["instruction_sets"] = names;
+  return info;
+}
+
+static std::vector<std::string> supported_instruction_sets() {
+  std::vector<std::string> names;
+  for (const char *const *name = lif_isa_names(); *name; name++)
+    if (lif_isa_supported(*name)) names.emplace_back(*name);
+  return names;
+}
+
+static void set_instruction_set(const std::string &name) {
+  if (!lif_set_isa(name.c_str())) return;
+  std::string usable;
+  for (const auto &known : supported_instruction_sets()) usable += (usable.empty() ? "" : ", ") + known;
+  throw py::value_error("the instruction set is '" + name + "', expected one that was built and that this processor has: " + usable);
+}
+
+static py::list fields(const lif_field *field, int count) {
+  py::list list;
+  for (int f = 0; f < count; f++) list.append(field[f].name);
+  return list;
+}
+
+static py::dict neurons() {
+  py::dict all;
+  for (const lif_neuron *n : {
+#define ADDRESS(name) &lif_neuron_##name,
+           LIF_NEURONS(ADDRESS)
+       }) {
+    py::dict description;
+    description["spiking"] = n->spiking != 0;
+    description["inputs"] = fields(n->inputs, n->n_inputs);
+    description["params"] = fields(n->params, n->n_params);
+    description["states"] = fields(n->states, n->n_states);
+    py::list present_without_synapses;
+    for (int f = 0; f < n->n_states; f++)
+      if (lif_width(n->states[f].kind, 0) > 0) present_without_synapses.append(n->states[f].name);
+    description["states_without_synapses"] = present_without_synapses;
+    py::list options;
+    for (int f = 0; f < n->n_options; f++) options.append(n->options[f]);
+    description["options"] = options;
+    all[n->name] = description;
+  }
+  return all;
+}
+
+static py::dict surrogates() {
+  py::dict all;
+  for (const lif_surrogate *s = lif_surrogates; s->name; s++) all[s->name] = py::make_tuple(s->class_name, s->params);
+  return all;
+}
+
+PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
+  m.doc() = "Compiled part of torch_lif: importing it registers the ops torch_lif::*.";
+  m.def("build_info", &build_info, "What was built: versions, instruction sets, CUDA architectures.");
+  m.def("neurons", &neurons, "Each neuron's inputs, parameters, states and options, in the order of its op's lists.");
+  m.def("surrogates", &surrogates, "Each surrogate's Python class and parameters with their defaults.");
+  m.def("instruction_set", &lif_isa, "The instruction set in use on the CPU.");
+  m.def("supported_instruction_sets", &supported_instruction_sets, "Those that were built and that this processor has, ascending.");
+  m.def("set_instruction_set", &set_instruction_set, "Use another instruction set from now on; ValueError if there is none of this name.");
+}

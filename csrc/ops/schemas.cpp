@@ -1,0 +1,109 @@
+/* The ops as PyTorch sees them. Every neuron of the list has three, of the same signatures:
+ *   torch_lif::<neuron>            what users call; differentiable
+ *   torch_lif::<neuron>_forward    the same, which also returns a checkpoint of each state every `interval` time steps
+ *   torch_lif::<neuron>_backward   the gradients asked for, from the checkpoints
+ * Lists hold one entry for each input, parameter, state or option, in the order of the neuron's header. */
+#include <torch/library.h>
+
+#include "../neuron/neurons.h"
+#include "autograd.h"
+
+#define CONFIG_SCHEMA \
+  "float[] options, str surrogate, float[] surrogate_params, bool smooth, int synapses, bool batch_first, int[] record"
+#define PUBLIC_SCHEMA "(Tensor?[] inputs, Tensor?[] params, Tensor?[] state, " CONFIG_SCHEMA ") -> Tensor[]"
+#define FORWARD_SCHEMA "(Tensor?[] inputs, Tensor?[] params, Tensor?[] state, " CONFIG_SCHEMA ", int interval) -> Tensor[]"
+#define BACKWARD_SCHEMA                                                                                                \
+  "(Tensor?[] grads, Tensor?[] inputs, Tensor?[] params, Tensor[] checkpoints, " CONFIG_SCHEMA ", int interval, int[] needs) " \
+  "-> Tensor[]"
+
+#define CONFIG_PARAMETERS                                                                                             \
+  at::ArrayRef<double> options, c10::string_view surrogate, at::ArrayRef<double> surrogate_params, bool smooth,       \
+      int64_t synapses, bool batch_first, at::IntArrayRef record
+#define CONFIG \
+  Config { options.vec(), std::string(surrogate), surrogate_params.vec(), smooth, synapses, batch_first, record.vec() }
+#define CONFIG_ARGUMENTS config.options, config.surrogate, config.surrogate_params, config.smooth, config.synapses, config.batch_first, config.record
+
+namespace lif {
+
+#define ID(name) ID_##name,
+enum { LIF_NEURONS(ID) NEURON_COUNT };
+#define NAME(name) "torch_lif::" #name,
+static const char *const op_names[] = {LIF_NEURONS(NAME)};
+
+using PublicSignature = Tensors(const OptionalTensors &, const OptionalTensors &, const OptionalTensors &, CONFIG_PARAMETERS);
+using ForwardSignature = Tensors(const OptionalTensors &, const OptionalTensors &, const OptionalTensors &, CONFIG_PARAMETERS, int64_t);
+using BackwardSignature = Tensors(const OptionalTensors &, const OptionalTensors &, const OptionalTensors &, at::TensorList,
+                                  CONFIG_PARAMETERS, int64_t, at::IntArrayRef);
+
+template <class Signature>
+static std::vector<c10::TypedOperatorHandle<Signature>> find(const char *suffix) {
+  std::vector<c10::TypedOperatorHandle<Signature>> ops;
+  for (const char *name : op_names)
+    ops.push_back(c10::Dispatcher::singleton().findSchemaOrThrow((std::string(name) + suffix).c_str(), "").typed<Signature>());
+  return ops;
+}
+
+Tensors call_public(int index, const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
+                    const Config &config) {
+  static const auto ops = find<PublicSignature>("");
+  return ops[index].call(inputs, params, state, CONFIG_ARGUMENTS);
+}
+
+Tensors call_forward(int index, const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
+                     const Config &config, int64_t interval) {
+  static const auto ops = find<ForwardSignature>("_forward");
+  return ops[index].call(inputs, params, state, CONFIG_ARGUMENTS, interval);
+}
+
+Tensors call_backward(int index, const OptionalTensors &grads, const OptionalTensors &inputs, const OptionalTensors &params,
+                      const Tensors &checkpoints, const Config &config, int64_t interval, at::IntArrayRef needs) {
+  static const auto ops = find<BackwardSignature>("_backward");
+  return ops[index].call(grads, inputs, params, checkpoints, CONFIG_ARGUMENTS, interval, needs);
+}
+
+/* The kernels of one neuron; the dispatcher wants a function for each. */
+template <int index>
+struct Kernels {
+  static Tensors plain(const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state, CONFIG_PARAMETERS) {
+    return forward(index, inputs, params, state, CONFIG, 0);
+  }
+  static Tensors with_gradient(const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
+                               CONFIG_PARAMETERS) {
+    return differentiable(index, inputs, params, state, CONFIG);
+  }
+  static Tensors with_checkpoints(const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
+                                  CONFIG_PARAMETERS, int64_t interval) {
+    return forward(index, inputs, params, state, CONFIG, interval);
+  }
+  static Tensors gradient(const OptionalTensors &grads, const OptionalTensors &inputs, const OptionalTensors &params,
+                          at::TensorList checkpoints, CONFIG_PARAMETERS, int64_t interval, at::IntArrayRef needs) {
+    return backward(index, grads, inputs, params, checkpoints.vec(), CONFIG, interval, needs);
+  }
+  static Tensors gradient_once(const OptionalTensors &grads, const OptionalTensors &inputs, const OptionalTensors &params,
+                               at::TensorList checkpoints, CONFIG_PARAMETERS, int64_t interval, at::IntArrayRef needs) {
+    return backward_once(index, grads, inputs, params, checkpoints.vec(), CONFIG, interval, needs);
+  }
+};
+
+TORCH_LIBRARY(torch_lif, m) {
+#define SCHEMAS(name)              \
+  m.def(#name PUBLIC_SCHEMA);      \
+  m.def(#name "_forward" FORWARD_SCHEMA); \
+  m.def(#name "_backward" BACKWARD_SCHEMA);
+  LIF_NEURONS(SCHEMAS)
+}
+
+#define DEVICE_KERNELS(name)                                      \
+  m.impl(#name, &Kernels<ID_##name>::plain);                      \
+  m.impl(#name "_forward", &Kernels<ID_##name>::with_checkpoints); \
+  m.impl(#name "_backward", &Kernels<ID_##name>::gradient);
+TORCH_LIBRARY_IMPL(torch_lif, CPU, m) { LIF_NEURONS(DEVICE_KERNELS) }
+TORCH_LIBRARY_IMPL(torch_lif, CUDA, m) { LIF_NEURONS(DEVICE_KERNELS) }
+TORCH_LIBRARY_IMPL(torch_lif, Meta, m) { LIF_NEURONS(DEVICE_KERNELS) }
+
+#define AUTOGRAD_KERNELS(name)                         \
+  m.impl(#name, &Kernels<ID_##name>::with_gradient);   \
+  m.impl(#name "_backward", &Kernels<ID_##name>::gradient_once);
+TORCH_LIBRARY_IMPL(torch_lif, Autograd, m) { LIF_NEURONS(AUTOGRAD_KERNELS) }
+
+}  // namespace lif

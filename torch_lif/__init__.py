@@ -1,0 +1,36 @@
+"""Spiking neurons for PyTorch whose time loop runs inside one kernel, forward and backward, on CPU and GPU.
+
+>>> import torch, torch_lif as lif
+>>> layer = lif.LIF(512, tau_mem=20e-3, dt=1e-3)
+>>> spikes = layer(torch.rand(8, 100, 512))  # (batch, time, neurons)
+>>> spikes.shape
+torch.Size([8, 100, 512])
+
+Modules: `LIF`, `CubaLIF`, `LI`. Functions of the same: `functional.lif`, `functional.li`; plain PyTorch loops that define
+what they compute: `reference`. Surrogate gradients: `surrogate`.
+"""
+
+import os as _os
+
+import torch as _torch
+
+try:
+    from . import _C
+except ImportError as error:
+    raise ImportError(
+        f"the compiled part of torch_lif cannot be loaded ({error}). It has to be built against the PyTorch that is installed, "
+        f"which is {_torch.__version__}: run pip install --no-build-isolation <the source folder> again"
+    ) from error
+
+if _os.environ.get("TORCH_LIF_ISA"):
+    try:
+        _C.set_instruction_set(_os.environ["TORCH_LIF_ISA"])
+    except ValueError as error:
+        raise ValueError(f"environment variable TORCH_LIF_ISA: {error}") from None
+
+from . import functional, neurons, reference, surrogate
+from .neurons import *  # noqa: F403
+from .surrogate import *  # noqa: F403
+
+__version__ = "0.1.0"
+__all__ = ["functional", "neurons", "reference", "surrogate", *neurons.__all__, *surrogate.__all__]

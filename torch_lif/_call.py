@@ -1,0 +1,118 @@
+"""The one place that calls the ops: from names to the ordered lists of a neuron's op."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from . import _C
+from .surrogate import Surrogate, constant
+
+NEURONS = _C.neurons()
+OPS = {name: getattr(torch.ops.torch_lif, name).default for name in NEURONS}
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """Half types are stored half and computed in float32."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def parameter(
+    op: str, name: str, value: Tensor | float | None, x: Tensor, low: float = -math.inf, high: float = math.inf, open_low: bool = False
+) -> Tensor | None:
+    """A parameter as a tensor beside x. A Python number is checked against its range; a tensor's values are not read, for
+    that would wait for the device. Half parameters are widened to float32, exactly, where x is half."""
+    if value is None or isinstance(value, Tensor):
+        if value is not None and value.dtype != x.dtype and x.dtype == torch.float64:
+            return value
+        return value.float() if value is not None and value.dtype in (torch.float16, torch.bfloat16) and value.dtype == x.dtype else value
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{op}: {name} is {value!r}, expected a number or a tensor")
+    if not (low <= value <= high) or (open_low and value == low):
+        expected = f"above {low}" if open_low else f"in [{low:g}, {high:g}]"
+        raise ValueError(f"{op}: {name} is {value}, expected a number {expected}")
+    return torch.full((), value, dtype=compute_dtype(x), device=x.device)
+
+
+def check_input(op: str, x: object) -> Tensor:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{op}: x is a {type(x).__name__}, expected a tensor; convert it with torch.as_tensor(x)")
+    return x
+
+
+def check_record(op: str, record: Sequence[str], known: Sequence[str]) -> None:
+    if isinstance(record, str):
+        raise TypeError(f"{op}: record is the string {record!r}, expected a sequence of names such as ({record!r},)")
+    for name in record:
+        if name not in known:
+            raise ValueError(f"{op}: record names {name!r}, expected names from {', '.join(known)}")
+
+
+def check_surrogate(op: str, surrogate: object) -> Surrogate:
+    if isinstance(surrogate, type) and issubclass(surrogate, Surrogate):
+        raise TypeError(f"{op}: surrogate is the class {surrogate.__name__}, expected an object of it: {surrogate.__name__}()")
+    if not isinstance(surrogate, Surrogate):
+        raise TypeError(f"{op}: surrogate is {surrogate!r}, expected a Surrogate such as StepPWL()")
+    return surrogate
+
+
+def check_synapses(op: str, synapses: object) -> int:
+    if isinstance(synapses, bool) or not isinstance(synapses, int):
+        raise TypeError(f"{op}: synapses is {synapses!r}, expected a whole number")
+    if synapses < 0:
+        raise ValueError(f"{op}: synapses is {synapses}, expected 0 or more")
+    return synapses
+
+
+def check_max_spikes(op: str, max_spikes: float) -> float:
+    value = constant(op, "max_spikes", max_spikes)
+    if not value >= 1:
+        raise ValueError(f"{op}: max_spikes is {max_spikes}, expected 1 or more")
+    return value
+
+
+def split_state(op: str, state: Sequence[Tensor | None] | None, names: Sequence[str]) -> dict[str, Tensor | None]:
+    """A state tuple by names; None, or a missing entry, starts at zero."""
+    values = () if state is None else tuple(state) if not isinstance(state, Tensor) else None
+    if values is None or len(values) > len(names):
+        raise TypeError(f"{op}: state is {type(state).__name__}, expected a tuple ({', '.join(names)})")
+    for name, value in zip(names, values, strict=False):
+        if value is not None and not isinstance(value, Tensor):
+            raise TypeError(f"{op}: the initial state {name} is a {type(value).__name__}, expected a tensor or None")
+    return dict(zip(names, values, strict=False))
+
+
+def fused(
+    name: str,
+    inputs: Mapping[str, Tensor | None],
+    params: Mapping[str, Tensor | None],
+    state: Mapping[str, Tensor | None],
+    *,
+    options: Mapping[str, float] | None = None,
+    surrogate: Surrogate | None = None,
+    smooth: bool = False,
+    synapses: int = 0,
+    batch_first: bool = True,
+    record: Sequence[str] = (),
+) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    """Runs torch.ops.torch_lif.<name>; returns (output, final states, recorded states)."""
+    neuron = NEURONS[name]
+    states = neuron["states"] if synapses else neuron["states_without_synapses"]
+    results = OPS[name](
+        [inputs.get(key) for key in neuron["inputs"]],
+        [params.get(key) for key in neuron["params"]],
+        [state.get(key) for key in neuron["states"]],
+        [(options or {})[key] for key in neuron["options"]],
+        surrogate.name if surrogate else "",
+        surrogate.parameters() if surrogate else [],
+        smooth,
+        synapses,
+        batch_first,
+        [int(key in record) for key in neuron["states"]],
+    )
+    recorded = [key for key in states if key in record]
+    final = dict(zip(states, results[1:], strict=False))
+    return results[0], final, dict(zip(recorded, results[1 + len(states) :], strict=True))

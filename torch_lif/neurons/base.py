@@ -1,0 +1,192 @@
+"""What every neuron module is made of: parameters of the neurons' shape, and leaks that can be seen in three views."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+Value = Tensor | float
+"""A parameter's initial value: a number for all neurons, or a tensor of their shape."""
+
+
+class Views(NamedTuple):
+    """How a leak's decay a step follows from a time constant tau (s) and a step dt (s), and back."""
+
+    decay_from_tau: Callable[[Tensor, float], Tensor]
+    tau_from_decay: Callable[[Tensor, float], Tensor]
+
+
+EXPONENTIAL = Views(lambda tau, dt: torch.exp(-dt / tau), lambda decay, dt: -dt / torch.log(decay))
+"""The exact solution between steps: decay = exp(-dt/tau)."""
+
+RANGES = {"tau": (0.0, math.inf, True), "decay": (0.0, 1.0, False), "dash": (0.0, math.inf, False)}
+"""Allowed initial values of each view: lowest, highest, whether the lowest itself is excluded."""
+
+
+class Leak(NamedTuple):
+    """One leak of a module: the view that is its parameter, and the rule of its conversions."""
+
+    stored: str
+    views: Views
+
+    def decay(self, value: Tensor, view: str, dt: float) -> Tensor:
+        if view == "tau":
+            return self.views.decay_from_tau(value, dt)
+        return value if view == "decay" else 1 - 1 / 2**value
+
+    def view(self, decay: Tensor, view: str, dt: float) -> Tensor:
+        if view == "tau":
+            return self.views.tau_from_decay(decay, dt)
+        return decay if view == "decay" else -torch.log2(1 - decay)
+
+    def convert(self, value: Tensor, source: str, target: str, dt: float) -> Tensor:
+        return value if source == target else self.view(self.decay(value, source, dt), target, dt)
+
+
+class Neuron(nn.Module):
+    """Base of the neuron modules. Parameters are of shape () or of the neurons'; those not trainable have requires_grad False,
+    so that they can be made trainable later, and are in the state dict all the same."""
+
+    def __init__(self, size: int | Sequence[int], dt: float, batch_first: bool, backend: str) -> None:
+        super().__init__()
+        name = type(self).__name__
+        sizes = (size,) if isinstance(size, int) else tuple(size)
+        if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in sizes):
+            raise ValueError(f"{name}: size is {size!r}, expected a number of neurons or a shape")
+        if isinstance(dt, bool) or not isinstance(dt, (int, float)) or not (dt > 0 and math.isfinite(dt)):
+            raise ValueError(f"{name}: dt is {dt!r}, expected a time step in seconds, above 0")
+        if backend not in ("fused", "loop"):
+            raise ValueError(f"{name}: backend is {backend!r}, expected 'fused' or 'loop'")
+        self.size: tuple[int, ...] = sizes
+        self.dt = float(dt)
+        self.batch_first = batch_first
+        self.backend = backend
+        self._leaks: dict[str, Leak] = {}
+        self._initial: dict[str, Tensor] = {}
+
+    def add_parameter(
+        self,
+        name: str,
+        value: Value,
+        shape: Sequence[int],
+        *,
+        low: float = -math.inf,
+        high: float = math.inf,
+        open_low: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Registers a parameter after checking its initial value: numbers, and tensors too, for this happens once."""
+        owner = type(self).__name__
+        if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
+            raise TypeError(f"{owner}: {name} is {value!r}, expected a number or a tensor")
+        dtype = dtype or (value.dtype if isinstance(value, Tensor) and value.is_floating_point() else torch.get_default_dtype())
+        initial = torch.as_tensor(value).detach().to(device=device, dtype=dtype, copy=True)
+        fits = initial.dim() in (0, len(shape)) and all(n in (1, m) for n, m in zip(initial.shape, shape, strict=False))
+        if not fits:
+            raise ValueError(f"{owner}: {name} has shape {tuple(initial.shape)}, expected a number or shape {tuple(shape)}")
+        if not initial.is_meta and not bool(((initial > low) if open_low else (initial >= low)).all() and (initial <= high).all()):
+            expected = f"above {low:g}" if open_low else f"in [{low:g}, {high:g}]"
+            raise ValueError(f"{owner}: {name} is {value}, expected values {expected}")
+        self.register_parameter(name, nn.Parameter(initial, requires_grad=False))
+        self._initial[name] = initial.clone()
+
+    def add_leak(
+        self,
+        leak: str,
+        given: Mapping[str, Value | None],
+        shape: Sequence[int],
+        default_tau: float = 20e-3,
+        views: Views = EXPONENTIAL,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Registers the leak's parameter <view>_<leak>, for the one view that was given (tau if none was)."""
+        chosen = [view for view, value in given.items() if value is not None]
+        if len(chosen) > 1:
+            names = " and ".join(f"{view}_{leak}" for view in chosen)
+            raise ValueError(f"{type(self).__name__}: {names} were both given, expected one: they are views of the same leak")
+        stored = chosen[0] if chosen else "tau"
+        value = given.get(stored)
+        low, high, open_low = RANGES[stored]
+        self._leaks[leak] = Leak(stored, views)
+        self.add_parameter(
+            f"{stored}_{leak}", default_tau if value is None else value, shape, low=low, high=high, open_low=open_low, device=device, dtype=dtype
+        )
+
+    def set_trainable(self, trainable: Iterable[str] | bool) -> None:
+        """Makes the parameters named (True: all) require a gradient, and no others."""
+        if isinstance(trainable, str):
+            raise TypeError(f"{type(self).__name__}: trainable is the string {trainable!r}, expected a sequence such as ({trainable!r},)")
+        own = dict(self.named_parameters(recurse=False))
+        names = list(own if trainable is True else trainable or ())
+        for name in names:
+            if name not in own:
+                raise ValueError(f"{type(self).__name__}: trainable names {name!r}, expected names from {', '.join(own)}")
+        for name, parameter in own.items():
+            parameter.requires_grad_(name in names)
+
+    def reset_parameters(self) -> None:
+        """Sets every parameter to the value it was made with."""
+        with torch.no_grad():
+            for name, initial in self._initial.items():
+                self.get_parameter(name).copy_(initial)
+
+    def check_size(self, x: Tensor, synapses: int = 0) -> None:
+        """ValueError unless x is a batch of sequences for these neurons."""
+        expected = self.size if synapses < 2 else (self.size[0] * synapses,)
+        if isinstance(x, Tensor) and (x.dim() != 2 + len(expected) or tuple(x.shape[2:]) != expected):
+            order = "(batch, time" if self.batch_first else "(time, batch"
+            wanted = ", ".join([order, *map(str, expected)]) + ")"
+            raise ValueError(f"{type(self).__name__}: x has shape {tuple(x.shape)}, expected {wanted}")
+
+    def _view(self, name: str) -> tuple[str, str] | None:
+        """(leak, view) if the name is a view of a leak that is not its parameter."""
+        view, _, leak = name.partition("_")
+        leaks = self.__dict__.get("_leaks", {})
+        return (leak, view) if leak in leaks and view in RANGES and view != leaks[leak].stored else None
+
+    def __getattr__(self, name: str) -> Any:
+        found = self._view(name)
+        if found is None:
+            return super().__getattr__(name)
+        leak, view = found
+        stored = self._leaks[leak].stored
+        return self._leaks[leak].convert(getattr(self, f"{stored}_{leak}"), stored, view, self.dt)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        found = self._view(name)
+        parameters = self.__dict__.get("_parameters", {})
+        if found is None and (name not in parameters or isinstance(value, nn.Parameter) or value is None):
+            super().__setattr__(name, value)
+            return
+        with torch.no_grad():
+            if found is None:
+                target, new = parameters[name], torch.as_tensor(value)
+            else:
+                leak, view = found
+                stored = self._leaks[leak].stored
+                target = parameters[f"{stored}_{leak}"]
+                new = self._leaks[leak].convert(torch.as_tensor(value, dtype=target.dtype, device=target.device), view, stored, self.dt)
+            if new.dim() and new.shape != target.shape:
+                raise ValueError(
+                    f"{type(self).__name__}: {name} was set to shape {tuple(new.shape)}, expected a number or {tuple(target.shape)}"
+                )
+            target.copy_(new)
+
+    def extra_repr(self) -> str:
+        size = self.size[0] if len(self.size) == 1 else self.size
+        parts = [f"{size}"]
+        for name, parameter in self.named_parameters(recurse=False):
+            text = f"{parameter.item():g}" if parameter.dim() == 0 and not parameter.is_meta else str(tuple(parameter.shape))
+            parts.append(f"{name}={text}" + (" (trainable)" if parameter.requires_grad else ""))
+        parts.append(f"dt={self.dt:g}")
+        if not self.batch_first:
+            parts.append("batch_first=False")
+        if self.backend != "fused":
+            parts.append(f"backend={self.backend!r}")
+        return ", ".join(parts)
