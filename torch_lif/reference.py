@@ -15,7 +15,7 @@ from torch import Tensor
 from ._call import compute_dtype, parameter
 from .surrogate import StepPWL, Surrogate
 
-__all__ = ["LIFResult", "LIFState", "lif", "spike"]
+__all__ = ["LIFResult", "LIFState", "LIResult", "LIState", "li", "lif", "spike"]
 
 
 class LIFState(NamedTuple):
@@ -66,6 +66,11 @@ def _sequence(x: Tensor | None, steps: int, time_dim: int, dtype: torch.dtype) -
     return x.to(dtype).unbind(time_dim) if x is not None else [0.0] * steps
 
 
+def _stack(steps: list[Tensor], like: Tensor, x: Tensor, time_dim: int) -> Tensor:
+    """One value a step, each shaped like `like`, as a sequence in x's dtype; right for no step at all too."""
+    return torch.stack(steps, time_dim).to(x.dtype) if steps else like.new_zeros(like.shape, dtype=x.dtype).unsqueeze(time_dim).narrow(time_dim, 0, 0)
+
+
 def lif(
     x: Tensor,
     *,
@@ -113,10 +118,52 @@ def lif(
         traces["spikes"].append(n)
         traces["v"].append(v)
 
-    def stack(name: str, per_step: tuple[int, ...]) -> Tensor:
-        if not traces[name]:
-            return x.new_zeros((*per_step[:1], 0, *per_step[1:]) if batch_first else (0, *per_step))
-        return torch.stack(traces[name], time_dim).to(x.dtype)
+    stacked = {"spikes": _stack(traces["spikes"], v, x, time_dim)}
+    stacked |= {name: _stack(traces[name], i if name == "i" and i is not None else v, x, time_dim) for name in record}
+    return LIFResult(stacked["spikes"], LIFState(v, i), {name: stacked[name] for name in record})
 
-    shapes = {"spikes": shape, "v": shape, "i": tuple(i.shape) if i is not None else ()}
-    return LIFResult(stack("spikes", shape), LIFState(v, i), {name: stack(name, shapes[name]) for name in record})
+
+class LIState(NamedTuple):
+    """State of a leaky integrator between time steps: membrane potential v and synaptic current i, both (batch, *neurons),
+    float32 (float64 for float64 input)."""
+
+    v: Tensor | None = None
+    i: Tensor | None = None
+
+
+class LIResult(NamedTuple):
+    """What a leaky integrator returns: the membrane potential after each step, the state after the last, records by name."""
+
+    v: Tensor
+    state: LIState
+    records: dict[str, Tensor]
+
+
+def li(
+    x: Tensor,
+    *,
+    rate_mem: Tensor | float,
+    rate_syn: Tensor | float,
+    v_leak: Tensor | float | None = None,
+    state: Sequence[Tensor | None] | None = None,
+    record: Sequence[str] = (),
+    batch_first: bool = True,
+) -> LIResult:
+    """Leaky integrator; arguments and result as `torch_lif.functional.li`."""
+    time_dim = 1 if batch_first else 0
+    dtype = compute_dtype(x)
+    a, b, leak = (
+        parameter("li", name, value, x)
+        for name, value in (("rate_mem", rate_mem), ("rate_syn", rate_syn), ("v_leak", 0.0 if v_leak is None else v_leak))
+    )
+    shape = (x.shape[1 - time_dim], *x.shape[2:])
+    v, i = (x.new_zeros(shape, dtype=dtype) if s is None else s for s in (*(state or ()), None, None)[:2])
+    traces: dict[str, list[Tensor]] = {"v": [], "i": []}
+    for x_t in _sequence(x, x.shape[time_dim], time_dim, dtype):
+        j = i + x_t
+        v = v + a * ((leak - v) + j)
+        i = j + (-b) * j
+        traces["v"].append(v)
+        traces["i"].append(i)
+    stacked = {name: _stack(trace, v, x, time_dim) for name, trace in traces.items()}
+    return LIResult(stacked["v"], LIState(v, i), {name: stacked[name] for name in record})

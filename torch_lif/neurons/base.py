@@ -23,6 +23,9 @@ class Views(NamedTuple):
 EXPONENTIAL = Views(lambda tau, dt: torch.exp(-dt / tau), lambda decay, dt: -dt / torch.log(decay))
 """The exact solution between steps: decay = exp(-dt/tau)."""
 
+EULER = Views(lambda tau, dt: 1 - dt / tau, lambda decay, dt: dt / (1 - decay))
+"""Forward Euler: decay = 1 - dt/tau."""
+
 RANGES = {"tau": (0.0, math.inf, True), "decay": (0.0, 1.0, False), "dash": (0.0, math.inf, False)}
 """Allowed initial values of each view: lowest, highest, whether the lowest itself is excluded."""
 
