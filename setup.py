@@ -66,7 +66,11 @@ ARCHITECTURES = architectures() if CUDA else []
 OPENMP = [] if sys.platform == "darwin" else ["-fopenmp"]
 macros: list[tuple[str, str | None]] = []
 if CUDA:
-    macros = [("LIF_CUDA", None), ("LIF_CUDA_VERSION", f'"{torch.version.cuda}"'), ("LIF_CUDA_ARCHITECTURES", f'"{";".join(ARCHITECTURES)}"')]
+    macros = [
+        ("LIF_CUDA", None),
+        ("LIF_CUDA_VERSION", f'"{torch.version.cuda}"'),
+        ("LIF_CUDA_ARCHITECTURES", f'"{";".join(ARCHITECTURES)}"'),
+    ]
 
 extension = (cpp_extension.CUDAExtension if CUDA else cpp_extension.CppExtension)(
     name="torch_lif._C",

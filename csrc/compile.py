@@ -1,4 +1,4 @@
-"""Compiles the kernels: plain C for the CPU, CUDA for the GPU. setup.py links the objects; `python csrc/compile.py` makes them alone.
+"""Compiles the kernels: plain C for the CPU, CUDA for the GPU. setup.py links them; `python csrc/compile.py` makes them alone.
 
 Neither half includes a header of PyTorch. Each neuron's loop is compiled once for every variant: on the CPU for two
 precisions and every instruction set (chosen at run time), on CUDA for every storage type.
@@ -39,17 +39,28 @@ def neurons() -> list[str]:
     return re.findall(r"^\s+NEURON\((\w+)\)", (CSRC / "neuron" / "neurons.h").read_text(), re.MULTILINE)
 
 
-def cpu_jobs(out: Path, extra: list[str]) -> list[tuple[list[str], Path]]:
+def cpu_jobs(out: Path, extra: list[str], only_baseline: bool = False) -> list[tuple[list[str], Path]]:
+    x86 = is_x86() and not only_baseline
     cc = shlex.split(os.environ.get("CC", "cc"))
-    base = [*cc, "-std=c11", "-O3", "-fPIC", "-Wall", "-Wextra", "-Werror=implicit-function-declaration", *EXACT_C, f"-I{CSRC / 'neuron'}"]
-    base += [f"-DLIF_X86={int(is_x86())}", *extra]
+    base = [
+        *cc,
+        "-std=c11",
+        "-O3",
+        "-fPIC",
+        "-Wall",
+        "-Wextra",
+        "-Werror=implicit-function-declaration",
+        *EXACT_C,
+        f"-I{CSRC / 'neuron'}",
+    ]
+    base += [f"-DLIF_X86={int(x86)}", *extra]
 
     def job(source: str, name: str, flags: list[str]) -> tuple[list[str], Path]:
         return [*base, *flags, "-c", str(CSRC / source), "-o", str(out / name)], out / name
 
     jobs = []
     for neuron in neurons():
-        for isa, isa_flags in INSTRUCTION_SETS.items() if is_x86() else [("baseline", [])]:
+        for isa, isa_flags in INSTRUCTION_SETS.items() if x86 else [("baseline", [])]:
             for bits in (32, 64):
                 flags = [*isa_flags, f"-DNEURON={neuron}", f"-DLIF_REAL={bits}", f"-DLIF_ISA={isa}"]
                 jobs.append(job("cpu/loop.c", f"loop_{neuron}_{bits}_{isa}.o", flags))
@@ -76,7 +87,21 @@ def cuda_jobs(out: Path, nvcc: str, architectures: list[str]) -> list[tuple[list
             flags = [f"-DNEURON={neuron}", f"-DLIF_REAL={bits}", f"-DLIF_STORAGE={storage}"]
             jobs.append(([*base, *flags, "-c", str(CSRC / "cuda" / "loop.cu"), "-o", str(target)], target))
     target = out / "cuda_dispatch.o"
-    jobs.append(([*shlex.split(os.environ.get("CC", "cc")), "-std=c11", "-O2", "-fPIC", "-c", str(CSRC / "cuda" / "dispatch.c"), "-o", str(target)], target))
+    jobs.append(
+        (
+            [
+                *shlex.split(os.environ.get("CC", "cc")),
+                "-std=c11",
+                "-O2",
+                "-fPIC",
+                "-c",
+                str(CSRC / "cuda" / "dispatch.c"),
+                "-o",
+                str(target),
+            ],
+            target,
+        )
+    )
     return jobs
 
 

@@ -21,18 +21,24 @@ def compute_dtype(x: Tensor) -> torch.dtype:
 
 
 def parameter(
-    op: str, name: str, value: Tensor | float | None, x: Tensor, low: float = -math.inf, high: float = math.inf, open_low: bool = False
+    op: str,
+    name: str,
+    value: Tensor | float | None,
+    x: Tensor,
+    low: float = -math.inf,
+    high: float = math.inf,
+    open_low: bool = False,
 ) -> Tensor | None:
     """A parameter as a tensor beside x. A Python number is checked against its range; a tensor's values are not read, for
-    that would wait for the device. Half parameters are widened to float32, exactly, where x is half."""
-    if value is None or isinstance(value, Tensor):
-        if value is not None and value.dtype != x.dtype and x.dtype == torch.float64:
-            return value
-        return value.float() if value is not None and value.dtype in (torch.float16, torch.bfloat16) and value.dtype == x.dtype else value
+    that would wait for the device. A half parameter is widened to float32, exactly, where x is of the same half type."""
+    if isinstance(value, Tensor):
+        return value.float() if value.dtype == x.dtype and value.dtype in (torch.float16, torch.bfloat16) else value
+    if value is None:
+        return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{op}: {name} is {value!r}, expected a number or a tensor")
     if not (low <= value <= high) or (open_low and value == low):
-        expected = f"above {low}" if open_low else f"in [{low:g}, {high:g}]"
+        expected = f"above {low:g}" if open_low else f"in [{low:g}, {high:g}]"
         raise ValueError(f"{op}: {name} is {value}, expected a number {expected}")
     return torch.full((), value, dtype=compute_dtype(x), device=x.device)
 
@@ -40,6 +46,8 @@ def parameter(
 def check_input(op: str, x: object) -> Tensor:
     if not isinstance(x, Tensor):
         raise TypeError(f"{op}: x is a {type(x).__name__}, expected a tensor; convert it with torch.as_tensor(x)")
+    if x.layout is not torch.strided:
+        raise ValueError(f"{op}: x is a {x.layout} tensor, expected a dense one: pass x.to_dense()")
     return x
 
 

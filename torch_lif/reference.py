@@ -61,14 +61,32 @@ def spike(v: Tensor, threshold: Tensor, surrogate: Surrogate, max_spikes: float 
     return _Spike.apply(v, threshold, surrogate, max_spikes)
 
 
-def _sequence(x: Tensor | None, steps: int, time_dim: int, dtype: torch.dtype) -> Sequence[Tensor | float]:
+def _steps(x: Tensor | None, like: Tensor, time_dim: int) -> Sequence[Tensor]:
+    """A sequence as its time steps, in the dtype computed in; zeros if it was left out."""
     # Unbound once: indexing x[t] in the loop would make its backward quadratic in the number of steps.
-    return x.to(dtype).unbind(time_dim) if x is not None else [0.0] * steps
+    if x is None:
+        return [like.new_zeros((), dtype=compute_dtype(like))] * like.shape[time_dim]
+    return x.to(compute_dtype(like)).unbind(time_dim)
 
 
 def _stack(steps: list[Tensor], like: Tensor, x: Tensor, time_dim: int) -> Tensor:
     """One value a step, each shaped like `like`, as a sequence in x's dtype; right for no step at all too."""
-    return torch.stack(steps, time_dim).to(x.dtype) if steps else like.new_zeros(like.shape, dtype=x.dtype).unsqueeze(time_dim).narrow(time_dim, 0, 0)
+    if not steps:
+        return like.new_zeros(like.shape, dtype=x.dtype).unsqueeze(time_dim).narrow(time_dim, 0, 0)
+    return torch.stack(steps, time_dim).to(x.dtype)
+
+
+def _parameters(op: str, x: Tensor, **values: Tensor | float | None) -> list[Tensor]:
+    """Parameters as tensors beside x, so that PyTorch divides by them truly on every device; one left out is 0."""
+    tensors = (parameter(op, name, 0.0 if value is None else value, x) for name, value in values.items())
+    return [t for t in tensors if t is not None]
+
+
+def _first(state: Sequence[Tensor | None] | None, x: Tensor, *shapes: Sequence[int]) -> list[Tensor]:
+    """The initial states; one left out is zero."""
+    given = [*(state or ()), *[None] * len(shapes)]
+    zeros = (x.new_zeros(tuple(shape), dtype=compute_dtype(x)) for shape in shapes)
+    return [zero if s is None else s for s, zero in zip(given, zeros, strict=False)]
 
 
 def lif(
@@ -90,37 +108,28 @@ def lif(
     """Leaky integrate-and-fire; arguments and result as `torch_lif.functional.lif`."""
     synapses = synapses if synapses is not None else int(decay_syn is not None)
     time_dim = 1 if batch_first else 0
-    dtype = compute_dtype(x)
-    alpha, beta, theta, b = (
-        parameter("lif", name, value, x)
-        for name, value in (("decay_mem", decay_mem), ("decay_syn", decay_syn), ("threshold", threshold), ("bias", 0.0 if bias is None else bias))
-    )
-    steps = x.shape[time_dim]
     neurons = x.shape[2:] if synapses < 2 else (x.shape[2] // synapses,)
-    shape = (x.shape[1 - time_dim], *neurons)
-    v, i = (*(state or ()), None, None)[:2]
-    v = x.new_zeros(shape, dtype=dtype) if v is None else v
-    if i is None and synapses:
-        i = x.new_zeros(shape if synapses == 1 else (*shape, synapses), dtype=dtype)
+    per_neuron = (x.shape[1 - time_dim], *neurons)
+    per_synapse = per_neuron if synapses < 2 else (*per_neuron, synapses)
+    alpha, beta, theta, b = _parameters("lif", x, decay_mem=decay_mem, decay_syn=decay_syn, threshold=threshold, bias=bias)
+    v, i = _first(state, x, per_neuron, per_synapse)
 
     traces: dict[str, list[Tensor]] = {"spikes": [], "v": [], "i": []}
-    for x_t, noise_t in zip(_sequence(x, steps, time_dim, dtype), _sequence(noise, steps, time_dim, dtype), strict=True):
+    for x_t, noise_t in zip(_steps(x, x, time_dim), _steps(noise, x, time_dim), strict=True):
         total = x_t
         if synapses:
-            i = (i + x_t.reshape(i.shape)) * beta
+            i = (i + x_t.reshape(per_synapse)) * beta
             total = i if synapses == 1 else i[..., 0]
-            for k in range(1, synapses):
-                total = total + i[..., k]
-            traces["i"].append(i)
+        for k in range(1, synapses):
+            total = total + i[..., k]
         v = ((v * alpha + total) + noise_t) + b
         n = spike(v, theta, surrogate, max_spikes, smooth)
         v = v - n * theta
-        traces["spikes"].append(n)
-        traces["v"].append(v)
+        for name, value in (("spikes", n), ("v", v), ("i", i)):
+            traces[name].append(value)
 
-    stacked = {"spikes": _stack(traces["spikes"], v, x, time_dim)}
-    stacked |= {name: _stack(traces[name], i if name == "i" and i is not None else v, x, time_dim) for name in record}
-    return LIFResult(stacked["spikes"], LIFState(v, i), {name: stacked[name] for name in record})
+    stacked = {name: _stack(traces[name], i if name == "i" else v, x, time_dim) for name in ("spikes", *record)}
+    return LIFResult(stacked["spikes"], LIFState(v, i if synapses else None), {name: stacked[name] for name in record})
 
 
 class LIState(NamedTuple):
@@ -151,19 +160,17 @@ def li(
 ) -> LIResult:
     """Leaky integrator; arguments and result as `torch_lif.functional.li`."""
     time_dim = 1 if batch_first else 0
-    dtype = compute_dtype(x)
-    a, b, leak = (
-        parameter("li", name, value, x)
-        for name, value in (("rate_mem", rate_mem), ("rate_syn", rate_syn), ("v_leak", 0.0 if v_leak is None else v_leak))
-    )
     shape = (x.shape[1 - time_dim], *x.shape[2:])
-    v, i = (x.new_zeros(shape, dtype=dtype) if s is None else s for s in (*(state or ()), None, None)[:2])
+    a, b, leak = _parameters("li", x, rate_mem=rate_mem, rate_syn=rate_syn, v_leak=v_leak)
+    v, i = _first(state, x, shape, shape)
+
     traces: dict[str, list[Tensor]] = {"v": [], "i": []}
-    for x_t in _sequence(x, x.shape[time_dim], time_dim, dtype):
+    for x_t in _steps(x, x, time_dim):
         j = i + x_t
         v = v + a * ((leak - v) + j)
         i = j + (-b) * j
         traces["v"].append(v)
         traces["i"].append(i)
+
     stacked = {name: _stack(trace, v, x, time_dim) for name, trace in traces.items()}
     return LIResult(stacked["v"], LIState(v, i), {name: stacked[name] for name in record})

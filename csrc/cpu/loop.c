@@ -158,7 +158,8 @@ static void backward_step(struct tile *tile, int64_t t, int k) {
   read_inputs(tile, t);
   r->out = read_row(tile, &a->grad_out, a->storage, t, 1, tile->out_buffer);
   for (int f = 0; f < INPUT_COUNT; f++)
-    r->g_inputs[f] = row_to_write(tile, &a->grad_inputs[f], a->storage, t, lif_width(input_kinds[f], a->S), tile->g_input_buffers[f]);
+    r->g_inputs[f] =
+        row_to_write(tile, &a->grad_inputs[f], a->storage, t, lif_width(input_kinds[f], a->S), tile->g_input_buffers[f]);
   backward_row(r);
   for (int f = 0; f < INPUT_COUNT; f++)
     write_row(tile, &a->grad_inputs[f], a->storage, t, lif_width(input_kinds[f], a->S), r->g_inputs[f]);
@@ -170,8 +171,7 @@ static void backward_tile(struct tile *tile) {
   read_params(tile);
   for (int f = 0; f < PARAM_COUNT; f++)
     memset(r->g_params[f], 0, (size_t)(r->count * lif_width(param_kinds[f], a->S)) * sizeof(real));
-  for (int f = 0; f < STATE_COUNT; f++)
-    copy_row_in(tile, &a->grad_last_state[f], 0, lif_width(state_kinds[f], a->S), r->next[f]);
+  for (int f = 0; f < STATE_COUNT; f++) copy_row_in(tile, &a->grad_last_state[f], 0, lif_width(state_kinds[f], a->S), r->next[f]);
   const int64_t interval = a->checkpoint_interval;
   for (int64_t end = a->T; end > 0;) {
     const int64_t first = (end - 1) / interval * interval;
@@ -199,8 +199,10 @@ static int run_tasks(const struct lif_args *a, int64_t begin, int64_t end, int b
     tile.row.count = a->N - tile.n < a->tile ? a->N - tile.n : a->tile;
     tile.row.S = a->S;
     tile.row.options = &a->options;
-    if (backward) backward_tile(&tile);
-    else forward_tile(&tile);
+    if (backward)
+      backward_tile(&tile);
+    else
+      forward_tile(&tile);
   }
   free(memory);
   return 0;

@@ -82,10 +82,19 @@ LIF_FN void backward_body(const struct row *row, struct lif_options o, int S) {
 }
 
 /* The body with S constant for 0, 1 and 2 synapses. */
-#define WITH_CONSTANT_SYNAPSES(BODY)                                            \
-  if (row->S == 0) { BODY(row, o, 0); return; }                                 \
-  if (NEURON_MAX_SYNAPSES != 0 && row->S == 1) { BODY(row, o, 1); return; }     \
-  if (NEURON_MAX_SYNAPSES < 0 && row->S == 2) { BODY(row, o, 2); return; }
+#define WITH_CONSTANT_SYNAPSES(BODY)             \
+  if (row->S == 0) {                             \
+    BODY(row, o, 0);                             \
+    return;                                      \
+  }                                              \
+  if (NEURON_MAX_SYNAPSES != 0 && row->S == 1) { \
+    BODY(row, o, 1);                             \
+    return;                                      \
+  }                                              \
+  if (NEURON_MAX_SYNAPSES < 0 && row->S == 2) {  \
+    BODY(row, o, 2);                             \
+    return;                                      \
+  }
 
 static void forward_row(const struct row *row) {
   struct lif_options o = *row->options;
@@ -98,11 +107,16 @@ static void forward_row(const struct row *row) {
 
 static void backward_row(const struct row *row) {
   struct lif_options o = *row->options;
-#define LIF_CASE(name, class_name, params)                              \
-  case LIF_SURROGATE_##name:                                            \
-    o.surrogate = LIF_SURROGATE_##name;                                 \
-    if (o.param_gradients) { o.param_gradients = 1; WITH_CONSTANT_SYNAPSES(backward_body) } \
-    else { o.param_gradients = 0; WITH_CONSTANT_SYNAPSES(backward_body) } \
+#define LIF_CASE(name, class_name, params)  \
+  case LIF_SURROGATE_##name:                \
+    o.surrogate = LIF_SURROGATE_##name;     \
+    if (o.param_gradients) {                \
+      o.param_gradients = 1;                \
+      WITH_CONSTANT_SYNAPSES(backward_body) \
+    } else {                                \
+      o.param_gradients = 0;                \
+      WITH_CONSTANT_SYNAPSES(backward_body) \
+    }                                       \
     break;
   if (!o.smooth) {
     o.smooth = 0;

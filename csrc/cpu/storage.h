@@ -56,31 +56,61 @@ static inline int row_is_direct(const struct lif_tensor *x, int storage, int wid
 
 /* FOR_ROW walks a row: `at` is the element's place in memory, `k` in the contiguous row. The dense case is a loop of its
  * own because it vectorises. */
-#define FOR_ROW(STATEMENT)                                                                            \
-  if (x->n == width && (width == 1 || x->s == 1)) {                                                   \
-    for (int64_t k = 0; k < count * width; k++) { const int64_t at = k; STATEMENT }                   \
-  } else {                                                                                            \
-    for (int64_t n = 0, k = 0; n < count; n++)                                                        \
-      for (int s = 0; s < width; s++, k++) { const int64_t at = n * x->n + s * x->s; STATEMENT }      \
+#define FOR_ROW(STATEMENT)                          \
+  if (x->n == width && (width == 1 || x->s == 1)) { \
+    for (int64_t k = 0; k < count * width; k++) {   \
+      const int64_t at = k;                         \
+      STATEMENT                                     \
+    }                                               \
+  } else {                                          \
+    for (int64_t n = 0, k = 0; n < count; n++)      \
+      for (int s = 0; s < width; s++, k++) {        \
+        const int64_t at = n * x->n + s * x->s;     \
+        STATEMENT                                   \
+      }                                             \
   }
 
 static inline void gather_row(const struct lif_tensor *x, int storage, int64_t offset, int64_t count, int width,
                               real *restrict row) {
   switch (storage) {
-    case LIF_FLOAT32: { const float *from = (const float *)x->data + offset; FOR_ROW(row[k] = (real)from[at];) break; }
-    case LIF_FLOAT64: { const double *from = (const double *)x->data + offset; FOR_ROW(row[k] = (real)from[at];) break; }
-    case LIF_BFLOAT16: { const uint16_t *from = (const uint16_t *)x->data + offset; FOR_ROW(row[k] = from_bfloat16(from[at]);) break; }
-    case LIF_FLOAT16: { const uint16_t *from = (const uint16_t *)x->data + offset; FOR_ROW(row[k] = from_float16(from[at]);) break; }
+    case LIF_FLOAT32: {
+      const float *from = (const float *)x->data + offset;
+      FOR_ROW(row[k] = (real)from[at];) break;
+    }
+    case LIF_FLOAT64: {
+      const double *from = (const double *)x->data + offset;
+      FOR_ROW(row[k] = (real)from[at];) break;
+    }
+    case LIF_BFLOAT16: {
+      const uint16_t *from = (const uint16_t *)x->data + offset;
+      FOR_ROW(row[k] = from_bfloat16(from[at]);) break;
+    }
+    case LIF_FLOAT16: {
+      const uint16_t *from = (const uint16_t *)x->data + offset;
+      FOR_ROW(row[k] = from_float16(from[at]);) break;
+    }
   }
 }
 
 static inline void scatter_row(const struct lif_tensor *x, int storage, int64_t offset, int64_t count, int width,
                                const real *restrict row) {
   switch (storage) {
-    case LIF_FLOAT32: { float *to = (float *)x->data + offset; FOR_ROW(to[at] = (float)row[k];) break; }
-    case LIF_FLOAT64: { double *to = (double *)x->data + offset; FOR_ROW(to[at] = (double)row[k];) break; }
-    case LIF_BFLOAT16: { uint16_t *to = (uint16_t *)x->data + offset; FOR_ROW(to[at] = to_bfloat16((float)row[k]);) break; }
-    case LIF_FLOAT16: { uint16_t *to = (uint16_t *)x->data + offset; FOR_ROW(to[at] = to_float16((float)row[k]);) break; }
+    case LIF_FLOAT32: {
+      float *to = (float *)x->data + offset;
+      FOR_ROW(to[at] = (float)row[k];) break;
+    }
+    case LIF_FLOAT64: {
+      double *to = (double *)x->data + offset;
+      FOR_ROW(to[at] = (double)row[k];) break;
+    }
+    case LIF_BFLOAT16: {
+      uint16_t *to = (uint16_t *)x->data + offset;
+      FOR_ROW(to[at] = to_bfloat16((float)row[k]);) break;
+    }
+    case LIF_FLOAT16: {
+      uint16_t *to = (uint16_t *)x->data + offset;
+      FOR_ROW(to[at] = to_float16((float)row[k]);) break;
+    }
   }
 }
 

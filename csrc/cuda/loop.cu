@@ -13,8 +13,8 @@
 /* The members a synapse of a view: an array in registers, or a piece of the workspace. */
 #define BIND_PER_NEURON(view, name)
 #define BIND_OPTIONAL_PER_NEURON(view, name)
-#define BIND_PER_SYNAPSE(view, name)          \
-  real view##_##name[SYN > 0 ? SYN : 1];      \
+#define BIND_PER_SYNAPSE(view, name)                \
+  real view##_##name[SYN > 0 ? SYN : 1];            \
   view.name = SYN >= 0 ? view##_##name : workspace; \
   if (SYN < 0) workspace += S;
 #define BIND_PER_CURRENT(view, name) BIND_PER_SYNAPSE(view, name)
@@ -26,38 +26,86 @@
 #define BIND_G_P(name, KIND) BIND_##KIND(g_p, name)
 
 /* EACH_<kind>(member, statement): the statement for each value of a member, as `value`, number k. */
-#define EACH_PER_NEURON(member, STATEMENT) { real &value = member; const int k = 0; (void)k; STATEMENT }
+#define EACH_PER_NEURON(member, STATEMENT) \
+  {                                        \
+    real &value = member;                  \
+    const int k = 0;                       \
+    (void)k;                               \
+    STATEMENT                              \
+  }
 #define EACH_OPTIONAL_PER_NEURON(member, STATEMENT) EACH_PER_NEURON(member, STATEMENT)
-#define EACH_PER_SYNAPSE(member, STATEMENT) \
-  _Pragma("unroll") for (int k = 0; k < S; k++) { real &value = member[k]; STATEMENT }
-#define EACH_PER_CURRENT(member, STATEMENT) \
-  _Pragma("unroll") for (int k = 0; k < (S > 0 ? S : 1); k++) { real &value = member[k]; STATEMENT }
+#define EACH_PER_SYNAPSE(member, STATEMENT)       \
+  _Pragma("unroll") for (int k = 0; k < S; k++) { \
+    real &value = member[k];                      \
+    STATEMENT                                     \
+  }
+#define EACH_PER_CURRENT(member, STATEMENT)                     \
+  _Pragma("unroll") for (int k = 0; k < (S > 0 ? S : 1); k++) { \
+    real &value = member[k];                                    \
+    STATEMENT                                                   \
+  }
 
-#define READ_INPUT(name, KIND) \
-  { const column<stored> from(a.inputs[INPUT_##name], b, n); EACH_##KIND(in.name, value = from.at ? unpack(from.read(t, k)) : REAL(0);) }
-#define READ_PARAM(name, KIND) \
-  { const column<real> from(a.params[PARAM_##name], b, n); EACH_##KIND(p.name, value = from.at ? from.read(0, k) : REAL(0);) }
-#define READ_FIRST(name, KIND) \
-  { const column<real> from(a.first_state[STATE_##name], b, n); EACH_##KIND(s.name, value = from.at ? from.read(0, k) : REAL(0);) }
-#define WRITE_LAST(name, KIND) \
-  { const column<real> to(a.last_state[STATE_##name], b, n); if (to.at) EACH_##KIND(s.name, to.write(0, k, value);) }
-#define WRITE_CHECKPOINT(name, KIND) \
-  { const column<real> to(a.checkpoints[STATE_##name], b, n); if (to.at) EACH_##KIND(s.name, to.write(interval_index, k, value);) }
-#define READ_CHECKPOINT(name, KIND) \
-  { const column<real> from(a.checkpoints[STATE_##name], b, n); EACH_##KIND(s.name, value = from.at ? from.read(interval_index, k) : REAL(0);) }
-#define WRITE_RECORD(name, KIND) \
-  { const column<stored> to(a.records[STATE_##name], b, n); if (to.at) EACH_##KIND(s.name, to.write(t, k, pack(value));) }
-#define ADD_GRAD_RECORD(name, KIND) \
-  { const column<stored> from(a.grad_records[STATE_##name], b, n); if (from.at) EACH_##KIND(g.name, value += unpack(from.read(t, k));) }
-#define READ_GRAD_LAST(name, KIND) \
-  { const column<real> from(a.grad_last_state[STATE_##name], b, n); EACH_##KIND(g.name, value = from.at ? from.read(0, k) : REAL(0);) }
-#define WRITE_GRAD_FIRST(name, KIND) \
-  { const column<real> to(a.grad_first_state[STATE_##name], b, n); if (to.at) EACH_##KIND(g.name, to.write(0, k, value);) }
-#define WRITE_GRAD_INPUT(name, KIND) \
-  { const column<stored> to(a.grad_inputs[INPUT_##name], b, n); if (to.at) EACH_##KIND(g_in.name, to.write(t, k, pack(value));) }
+#define READ_INPUT(name, KIND)                                                 \
+  {                                                                            \
+    const column<stored> from(a.inputs[INPUT_##name], b, n);                   \
+    EACH_##KIND(in.name, value = from.at ? unpack(from.read(t, k)) : REAL(0);) \
+  }
+#define READ_PARAM(name, KIND)                                        \
+  {                                                                   \
+    const column<real> from(a.params[PARAM_##name], b, n);            \
+    EACH_##KIND(p.name, value = from.at ? from.read(0, k) : REAL(0);) \
+  }
+#define READ_FIRST(name, KIND)                                        \
+  {                                                                   \
+    const column<real> from(a.first_state[STATE_##name], b, n);       \
+    EACH_##KIND(s.name, value = from.at ? from.read(0, k) : REAL(0);) \
+  }
+#define WRITE_LAST(name, KIND)                               \
+  {                                                          \
+    const column<real> to(a.last_state[STATE_##name], b, n); \
+    if (to.at) EACH_##KIND(s.name, to.write(0, k, value);)   \
+  }
+#define WRITE_CHECKPOINT(name, KIND)                                    \
+  {                                                                     \
+    const column<real> to(a.checkpoints[STATE_##name], b, n);           \
+    if (to.at) EACH_##KIND(s.name, to.write(interval_index, k, value);) \
+  }
+#define READ_CHECKPOINT(name, KIND)                                                \
+  {                                                                                \
+    const column<real> from(a.checkpoints[STATE_##name], b, n);                    \
+    EACH_##KIND(s.name, value = from.at ? from.read(interval_index, k) : REAL(0);) \
+  }
+#define WRITE_RECORD(name, KIND)                                 \
+  {                                                              \
+    const column<stored> to(a.records[STATE_##name], b, n);      \
+    if (to.at) EACH_##KIND(s.name, to.write(t, k, pack(value));) \
+  }
+#define ADD_GRAD_RECORD(name, KIND)                                     \
+  {                                                                     \
+    const column<stored> from(a.grad_records[STATE_##name], b, n);      \
+    if (from.at) EACH_##KIND(g.name, value += unpack(from.read(t, k));) \
+  }
+#define READ_GRAD_LAST(name, KIND)                                    \
+  {                                                                   \
+    const column<real> from(a.grad_last_state[STATE_##name], b, n);   \
+    EACH_##KIND(g.name, value = from.at ? from.read(0, k) : REAL(0);) \
+  }
+#define WRITE_GRAD_FIRST(name, KIND)                               \
+  {                                                                \
+    const column<real> to(a.grad_first_state[STATE_##name], b, n); \
+    if (to.at) EACH_##KIND(g.name, to.write(0, k, value);)         \
+  }
+#define WRITE_GRAD_INPUT(name, KIND)                                \
+  {                                                                 \
+    const column<stored> to(a.grad_inputs[INPUT_##name], b, n);     \
+    if (to.at) EACH_##KIND(g_in.name, to.write(t, k, pack(value));) \
+  }
 #define CLEAR_GRAD_PARAM(name, KIND) EACH_##KIND(g_p.name, value = REAL(0);)
-#define WRITE_GRAD_PARAM(name, KIND) \
-  { const column<real> to(a.grad_params[PARAM_##name], b, n); if (to.at) EACH_##KIND(g_p.name, to.write(0, k, value);) }
+#define WRITE_GRAD_PARAM(name, KIND)                          \
+  {                                                           \
+    const column<real> to(a.grad_params[PARAM_##name], b, n); \
+    if (to.at) EACH_##KIND(g_p.name, to.write(0, k, value);)  \
+  }
 /* The stash: states of the interval being replayed, in shared memory; `slot` counts the values of one step. */
 #define STASH(name, KIND) EACH_##KIND(s.name, stash[(step_index * values + slot++) * THREADS + threadIdx.x] = value;)
 #define UNSTASH(name, KIND) EACH_##KIND(s.name, value = stash[(step_index * values + slot++) * THREADS + threadIdx.x];)
@@ -72,6 +120,7 @@ __global__ void __launch_bounds__(THREADS) forward_kernel(const lif_args a) {
   const int64_t b = id / a.N, n = id % a.N;
   const int S = SYN >= 0 ? SYN : a.S;
   real *workspace = (real *)a.workspace + (SYN < 0 ? id * WORKSPACE_FIELDS * S : 0);
+  (void)workspace; /* not every neuron has fields a synapse */
   struct params p;
   struct states s;
   struct inputs in;
@@ -105,6 +154,7 @@ __global__ void __launch_bounds__(THREADS) backward_kernel(const lif_args a) {
   const int64_t b = id / a.N, n = id % a.N;
   const int S = SYN >= 0 ? SYN : a.S;
   real *workspace = (real *)a.workspace + (SYN < 0 ? id * WORKSPACE_FIELDS * S : 0);
+  (void)workspace; /* not every neuron has fields a synapse */
   constexpr int values = 0 NEURON_STATES(COUNT_VALUES);
   struct params p, g_p;
   struct states s, g;

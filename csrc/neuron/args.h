@@ -19,10 +19,10 @@ enum {
 
 /* How wide a field is, for a layer of N neurons with S synapses each. */
 enum lif_kind {
-  LIF_PER_NEURON = 1,   /* one value a neuron */
-  LIF_PER_SYNAPSE = 2,  /* S values a neuron, none if S = 0 */
-  LIF_PER_CURRENT = 3,  /* S values a neuron, one if S = 0: what arrives at the neuron, with or without a synapse */
-  LIF_OPTIONAL = 4,     /* flag: may be left out, and is then 0 */
+  LIF_PER_NEURON = 1,  /* one value a neuron */
+  LIF_PER_SYNAPSE = 2, /* S values a neuron, none if S = 0 */
+  LIF_PER_CURRENT = 3, /* S values a neuron, one if S = 0: what arrives at the neuron, with or without a synapse */
+  LIF_OPTIONAL = 4,    /* flag: may be left out, and is then 0 */
   LIF_OPTIONAL_PER_NEURON = LIF_OPTIONAL | LIF_PER_NEURON
 };
 
@@ -34,7 +34,7 @@ struct lif_field {
 /* A neuron as the op layer sees it: names in the order in which its tensors are passed. Made from its header by describe.c. */
 struct lif_neuron {
   const char *name;
-  int spiking; /* has a spike function, hence takes a surrogate */
+  int spiking;      /* has a spike function, hence takes a surrogate */
   int max_synapses; /* largest S; -1: any */
   int n_inputs, n_params, n_states, n_options;
   struct lif_field inputs[LIF_MAX_INPUTS];
@@ -58,8 +58,8 @@ struct lif_tensor {
 };
 
 struct lif_options {
-  int surrogate; /* LIF_SURROGATE_*, or -1 for a neuron that does not spike */
-  int smooth;    /* replace the spike by the surrogate's antiderivative, to check gradients by finite differences */
+  int surrogate;       /* LIF_SURROGATE_*, or -1 for a neuron that does not spike */
+  int smooth;          /* replace the spike by the surrogate's antiderivative, to check gradients by finite differences */
   int param_gradients; /* whether the backward sums gradients of parameters at all */
   double surrogate_params[LIF_MAX_SURROGATE_PARAMS];
   double values[LIF_MAX_OPTIONS]; /* the neuron's own, in the order of its header */

@@ -7,15 +7,8 @@
 #define DESCRIBE_OPTION(name) #name,
 
 const struct lif_neuron LIF_JOIN(lif_neuron_, NEURON) = {
-    .name = LIF_STRING(NEURON),
-    .spiking = NEURON_SPIKING,
-    .max_synapses = NEURON_MAX_SYNAPSES,
-    .n_inputs = INPUT_COUNT,
-    .n_params = PARAM_COUNT,
-    .n_states = STATE_COUNT,
-    .n_options = OPTION_COUNT,
-    .inputs = {NEURON_INPUTS(DESCRIBE_FIELD)},
-    .params = {NEURON_PARAMS(DESCRIBE_FIELD)},
-    .states = {NEURON_STATES(DESCRIBE_FIELD)},
-    .options = {NEURON_OPTIONS(DESCRIBE_OPTION)},
-};
+    .name = LIF_STRING(NEURON), .spiking = NEURON_SPIKING, .max_synapses = NEURON_MAX_SYNAPSES, .n_inputs = INPUT_COUNT,
+                       .n_params = PARAM_COUNT, .n_states = STATE_COUNT, .n_options = OPTION_COUNT,
+                       .inputs = {NEURON_INPUTS(DESCRIBE_FIELD)}, .params = {NEURON_PARAMS(DESCRIBE_FIELD)},
+                       .states = {NEURON_STATES(DESCRIBE_FIELD)}, .options = {NEURON_OPTIONS(DESCRIBE_OPTION)},
+    };

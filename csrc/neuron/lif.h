@@ -38,8 +38,8 @@ LIF_FN real step(int S, const struct lif_options *o, const struct params *p, con
 }
 
 LIF_FN void step_backward(int S, const struct lif_options *o, const struct params *p, const struct states *s,
-                          const struct inputs *in, real g_out, const struct states *g_next, struct states *g,
-                          struct inputs *g_in, struct params *g_p) {
+                          const struct inputs *in, real g_out, const struct states *g_next, struct states *g, struct inputs *g_in,
+                          struct params *g_p) {
   const real v = membrane(S, p, s, in, 0);
   const struct slope spike = surrogate_slope(o, v, p->threshold, OPTION(o, max_spikes));
   const real g_n = g_out - g_next->v * p->threshold;

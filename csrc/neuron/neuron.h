@@ -27,13 +27,19 @@
 #define LIF_STATE_INDEX(name, KIND) STATE_##name,
 #define LIF_OPTION_INDEX(name) OPTION_##name,
 
-#define NEURON_STRUCTS                                                 \
-  struct inputs { NEURON_INPUTS(LIF_MEMBER) };                         \
-  struct params { NEURON_PARAMS(LIF_MEMBER) };                         \
-  struct states { NEURON_STATES(LIF_MEMBER) };                         \
-  enum { NEURON_INPUTS(LIF_INPUT_INDEX) INPUT_COUNT };                 \
-  enum { NEURON_PARAMS(LIF_PARAM_INDEX) PARAM_COUNT };                 \
-  enum { NEURON_STATES(LIF_STATE_INDEX) STATE_COUNT };                 \
+#define NEURON_STRUCTS                                 \
+  struct inputs {                                      \
+    NEURON_INPUTS(LIF_MEMBER)                          \
+  };                                                   \
+  struct params {                                      \
+    NEURON_PARAMS(LIF_MEMBER)                          \
+  };                                                   \
+  struct states {                                      \
+    NEURON_STATES(LIF_MEMBER)                          \
+  };                                                   \
+  enum { NEURON_INPUTS(LIF_INPUT_INDEX) INPUT_COUNT }; \
+  enum { NEURON_PARAMS(LIF_PARAM_INDEX) PARAM_COUNT }; \
+  enum { NEURON_STATES(LIF_STATE_INDEX) STATE_COUNT }; \
   enum { NEURON_OPTIONS(LIF_OPTION_INDEX) OPTION_COUNT };
 
 #define OPTION(options, name) ((real)(options)->values[OPTION_##name])

@@ -4,7 +4,7 @@
 #define LIF_NEURONS_H
 
 #define LIF_NEURONS(NEURON) \
-  NEURON(lif)                 \
+  NEURON(lif)               \
   NEURON(li)
 
 #endif

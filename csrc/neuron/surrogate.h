@@ -75,9 +75,9 @@ LIF_FN real super_spike_smooth(real v, real threshold, const real *p, real max_s
 }
 
 /* name, Python class, parameters with their defaults */
-#define LIF_SURROGATES(SURROGATE)                                      \
-  SURROGATE(step_pwl, StepPWL, "window=0.5")                           \
-  SURROGATE(periodic_exponential, PeriodicExponential, "window=0.5")   \
+#define LIF_SURROGATES(SURROGATE)                                    \
+  SURROGATE(step_pwl, StepPWL, "window=0.5")                         \
+  SURROGATE(periodic_exponential, PeriodicExponential, "window=0.5") \
   SURROGATE(super_spike, SuperSpike, "alpha=100")
 
 #define LIF_SURROGATE_ID(name, class_name, params) LIF_SURROGATE_##name,
@@ -85,8 +85,9 @@ enum { LIF_SURROGATES(LIF_SURROGATE_ID) LIF_SURROGATE_COUNT };
 #undef LIF_SURROGATE_ID
 
 LIF_FN struct slope surrogate_slope(const struct lif_options *o, real v, real threshold, real max_spikes) {
-  const real p[LIF_MAX_SURROGATE_PARAMS] = {(real)o->surrogate_params[0], (real)o->surrogate_params[1], (real)o->surrogate_params[2],
-                                            (real)o->surrogate_params[3], (real)o->surrogate_params[4], (real)o->surrogate_params[5]};
+  const real p[LIF_MAX_SURROGATE_PARAMS] = {(real)o->surrogate_params[0], (real)o->surrogate_params[1],
+                                            (real)o->surrogate_params[2], (real)o->surrogate_params[3],
+                                            (real)o->surrogate_params[4], (real)o->surrogate_params[5]};
   const struct slope none = {REAL(0), REAL(0)};
 #define LIF_CASE(name, class_name, params) \
   case LIF_SURROGATE_##name: return name##_slope(v, threshold, p, max_spikes);
@@ -96,8 +97,9 @@ LIF_FN struct slope surrogate_slope(const struct lif_options *o, real v, real th
 }
 
 LIF_COLD_FN real surrogate_smooth(const struct lif_options *o, real v, real threshold, real max_spikes) {
-  const real p[LIF_MAX_SURROGATE_PARAMS] = {(real)o->surrogate_params[0], (real)o->surrogate_params[1], (real)o->surrogate_params[2],
-                                            (real)o->surrogate_params[3], (real)o->surrogate_params[4], (real)o->surrogate_params[5]};
+  const real p[LIF_MAX_SURROGATE_PARAMS] = {(real)o->surrogate_params[0], (real)o->surrogate_params[1],
+                                            (real)o->surrogate_params[2], (real)o->surrogate_params[3],
+                                            (real)o->surrogate_params[4], (real)o->surrogate_params[5]};
 #define LIF_CASE(name, class_name, params) \
   case LIF_SURROGATE_##name: return name##_smooth(v, threshold, p, max_spikes);
   switch (o->surrogate) { LIF_SURROGATES(LIF_CASE) }

@@ -81,8 +81,10 @@ struct Sequence : torch::autograd::Function<Sequence> {
     const int index = (int)data["index"].toInt();
     const lif_neuron &n = neuron(index);
     const std::vector<int64_t> slots = data["slots"].toIntVector(), saved_slots = data["saved_slots"].toIntVector();
-    const Config config{data["options"].toDoubleVector(), data["surrogate"].toStringRef(), data["surrogate_params"].toDoubleVector(),
-                        data["smooth"].toBool(), data["synapses"].toInt(), data["batch_first"].toBool(), data["record"].toIntVector()};
+    const Config config{
+        data["options"].toDoubleVector(), data["surrogate"].toStringRef(), data["surrogate_params"].toDoubleVector(),
+        data["smooth"].toBool(),          data["synapses"].toInt(),        data["batch_first"].toBool(),
+        data["record"].toIntVector()};
 
     variable_list result(slots.size() + 3); /* the three arguments that are not tensors have none */
     OptionalTensors grads;
@@ -98,9 +100,9 @@ struct Sequence : torch::autograd::Function<Sequence> {
 
     const variable_list saved = ctx->get_saved_variables();
     const Tensors checkpoints(saved.begin() + (ptrdiff_t)saved_slots.size(), saved.end());
-    const Tensors computed = call_backward(index, grads, pick(saved, saved_slots, 0, n.n_inputs),
-                                           pick(saved, saved_slots, n.n_inputs, n.n_params), checkpoints, config,
-                                           data["interval"].toInt(), needs);
+    const Tensors computed =
+        call_backward(index, grads, pick(saved, saved_slots, 0, n.n_inputs), pick(saved, saved_slots, n.n_inputs, n.n_params),
+                      checkpoints, config, data["interval"].toInt(), needs);
     size_t next = 0;
     for (size_t g = 0; g < slots.size(); g++)
       if (needs[slots[g]]) result[g] = computed.at(next++);
@@ -111,15 +113,16 @@ struct Sequence : torch::autograd::Function<Sequence> {
 Tensors differentiable(int index, const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
                        const Config &config) {
   const Given given(inputs, params, state);
-  const bool needed = at::GradMode::is_enabled() && std::any_of(given.tensors.begin(), given.tensors.end(),
-                                                                [](const Tensor &t) { return t.requires_grad(); });
+  const bool needed = at::GradMode::is_enabled() &&
+                      std::any_of(given.tensors.begin(), given.tensors.end(), [](const Tensor &t) { return t.requires_grad(); });
   if (needed) return Sequence::apply(at::TensorList(given.tensors), given.slots, (int64_t)index, config);
   const at::AutoDispatchBelowADInplaceOrView guard;
   return call_public(index, inputs, params, state, config);
 }
 
 struct FirstDerivative : torch::autograd::Function<FirstDerivative> {
-  static variable_list forward(AutogradContext *ctx, at::TensorList, const std::function<Tensors()> &compute, const std::string &name) {
+  static variable_list forward(AutogradContext *ctx, at::TensorList, const std::function<Tensors()> &compute,
+                               const std::string &name) {
     ctx->saved_data["name"] = name;
     const at::AutoDispatchBelowADInplaceOrView guard;
     return compute();
@@ -136,10 +139,10 @@ Tensors backward_once(int index, const OptionalTensors &grads, const OptionalTen
                       const Tensors &checkpoints, const Config &config, int64_t interval, at::IntArrayRef needs) {
   const Given given(grads, inputs, params);
   const std::vector<int64_t> flags = needs.vec();
-  return FirstDerivative::apply(
-      at::TensorList(given.tensors),
-      std::function<Tensors()>([&] { return call_backward(index, grads, inputs, params, checkpoints, config, interval, flags); }),
-      std::string(neuron(index).name));
+  return FirstDerivative::apply(at::TensorList(given.tensors), std::function<Tensors()>([&] {
+                                  return call_backward(index, grads, inputs, params, checkpoints, config, interval, flags);
+                                }),
+                                std::string(neuron(index).name));
 }
 
 }  // namespace lif

@@ -32,8 +32,10 @@ Shape Sizes::sequence(int kind) const {
   shape[t_dim] = T;
   shape[b_dim] = B;
   shape.append(trailing.begin(), trailing.end());
-  if (S > 1 && kind == LIF_PER_CURRENT) shape.back() = shape.back() * S;
-  else if (has_synapse_axis(kind, S)) shape.emplace_back(S);
+  if (S > 1 && kind == LIF_PER_CURRENT)
+    shape.back() = shape.back() * S;
+  else if (has_synapse_axis(kind, S))
+    shape.emplace_back(S);
   return shape;
 }
 
@@ -64,10 +66,10 @@ static std::optional<Tensor> item(const OptionalTensors &list, size_t k) {
 static void check_place(const char *op, const char *name, const Tensor &t, const Tensor &x, at::ScalarType type) {
   TORCH_CHECK_VALUE(t.layout() == at::kStrided, op, ": ", name, " is a ", t.layout(), " tensor; expected a dense one: pass ", name,
                     ".to_dense()");
-  TORCH_CHECK_VALUE(t.device() == x.device(), op, ": ", name, " is on ", t.device(), " but x is on ", x.device(), "; move it with ", name,
-                    ".to(x.device)");
-  TORCH_CHECK_TYPE(t.scalar_type() == type, op, ": ", name, " is ", t.scalar_type(), ", expected ", type, " with x of ", x.scalar_type(),
-                   "; convert one of the two with .to(dtype)");
+  TORCH_CHECK_VALUE(t.device() == x.device(), op, ": ", name, " is on ", t.device(), " but x is on ", x.device(), "; move it with ",
+                    name, ".to(x.device)");
+  TORCH_CHECK_TYPE(t.scalar_type() == type, op, ": ", name, " is ", t.scalar_type(), ", expected ", type, " with x of ",
+                   x.scalar_type(), "; convert one of the two with .to(dtype)");
 }
 
 static void check_shape(const char *op, const char *name, const Tensor &t, const Shape &expected, const Tensor &x) {
@@ -122,8 +124,8 @@ Sizes check_call(const lif_neuron &neuron, const OptionalTensors &inputs, const 
   if (sizes.S > 1) {
     TORCH_CHECK_VALUE(shape.size() == 3, op, ": x has shape ", shape_text(shape), ", expected three dimensions ", order,
                       " with neurons * synapses last, for ", sizes.S, " synapses a neuron");
-    TORCH_CHECK_VALUE(shape[2] % sizes.S == 0, op, ": the last dimension of x is ", shape[2], ", expected a multiple of synapses = ",
-                      sizes.S, ": each neuron takes ", sizes.S, " neighbouring inputs");
+    TORCH_CHECK_VALUE(shape[2] % sizes.S == 0, op, ": the last dimension of x is ", shape[2],
+                      ", expected a multiple of synapses = ", sizes.S, ": each neuron takes ", sizes.S, " neighbouring inputs");
     sizes.trailing[0] = shape[2] / sizes.S;
   }
 
@@ -151,7 +153,8 @@ Sizes check_call(const lif_neuron &neuron, const OptionalTensors &inputs, const 
     const lif_field &field = neuron.states[f];
     const int width = lif_width(field.kind, sizes.S);
     const std::string name = std::string("the initial state ") + field.name;
-    TORCH_CHECK_VALUE(width > 0 || !config.record[f], op, ": ", field.name, " cannot be recorded: with synapses = 0 there is no synapse");
+    TORCH_CHECK_VALUE(width > 0 || !config.record[f], op, ": ", field.name,
+                      " cannot be recorded: with synapses = 0 there is no synapse");
     const std::optional<Tensor> t = item(state, f);
     if (!t) continue;
     TORCH_CHECK_VALUE(width > 0, op, ": ", name, " was given, expected None: with synapses = 0 there is no synapse");
@@ -167,7 +170,8 @@ lif_options make_options(const lif_neuron &neuron, const Config &config) {
   std::copy(config.options.begin(), config.options.end(), o.values);
   o.smooth = config.smooth;
   if (!neuron.spiking) {
-    TORCH_CHECK_VALUE(config.surrogate.empty(), neuron.name, ": surrogate is '", config.surrogate, "', expected none: this neuron does not spike");
+    TORCH_CHECK_VALUE(config.surrogate.empty(), neuron.name, ": surrogate is '", config.surrogate,
+                      "', expected none: this neuron does not spike");
     return o;
   }
   std::string known;

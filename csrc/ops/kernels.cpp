@@ -24,11 +24,11 @@ static Tensor empty_state(const Tensor &x, const Sizes &sizes, int kind) {
   return at::empty_symint(sizes.state(kind), x.options().dtype(compute_type(x)));
 }
 
-static Tensor empty_checkpoints(const Tensor &x, const Sizes &sizes, int kind, int64_t interval) {
+static Shape checkpoint_shape(const Sizes &sizes, int kind, int64_t interval) {
   Shape shape{(sizes.T + (interval - 1)) / interval};
   const Shape state = sizes.state(kind);
   shape.append(state.begin(), state.end());
-  return at::empty_symint(shape, x.options().dtype(compute_type(x)));
+  return shape;
 }
 
 static void read_all(Launch &launch, const lif_neuron &neuron, const OptionalTensors &inputs, const OptionalTensors &params) {
@@ -50,7 +50,9 @@ Tensors forward(int index, const OptionalTensors &inputs, const OptionalTensors 
   for (const int f : present)
     if (config.record[f]) results.push_back(empty_sequence(x, sizes, neuron.states[f].kind));
   if (interval)
-    for (const int f : present) results.push_back(empty_checkpoints(x, sizes, neuron.states[f].kind, interval));
+    for (const int f : present)
+      results.push_back(
+          at::empty_symint(checkpoint_shape(sizes, neuron.states[f].kind, interval), x.options().dtype(compute_type(x))));
   if (x.is_meta()) return results;
 
   Launch launch(index, x, sizes, options, interval);
@@ -67,10 +69,11 @@ Tensors forward(int index, const OptionalTensors &inputs, const OptionalTensors 
   return results;
 }
 
-static void check_gradient(const lif_neuron &neuron, const std::string &name, const Tensor &grad, const Tensor &like, const Shape &shape,
-                           at::ScalarType type) {
-  TORCH_CHECK_VALUE(grad.device() == like.device() && grad.scalar_type() == type && grad.sym_sizes() == c10::SymIntArrayRef(shape),
-                    neuron.name, "_backward: the gradient of ", name, " does not have the shape, dtype or device of ", name);
+/* What only the forward op or autograd make is checked too, for whoever calls the backward op: no pointer is taken unseen. */
+static void check_made(const lif_neuron &neuron, const std::string &name, const Tensor &made, const Tensor &x, const Shape &shape,
+                       at::ScalarType type) {
+  TORCH_CHECK_VALUE(made.device() == x.device() && made.scalar_type() == type && made.sym_sizes() == c10::SymIntArrayRef(shape),
+                    neuron.name, "_backward: ", name, " does not have the shape, dtype or device that the forward op gives it");
 }
 
 Tensors backward(int index, const OptionalTensors &grads, const OptionalTensors &inputs, const OptionalTensors &params,
@@ -87,15 +90,18 @@ Tensors backward(int index, const OptionalTensors &grads, const OptionalTensors 
                         (int)needs.size() == neuron.n_inputs + neuron.n_params + neuron.n_states,
                     neuron.name, "_backward: the lists of gradients, checkpoints or needs do not fit the neuron");
 
-  const int64_t *needs_input = needs.data(), *needs_param = needs_input + neuron.n_inputs, *needs_state = needs_param + neuron.n_params;
+  const int64_t *needs_input = needs.data(), *needs_param = needs_input + neuron.n_inputs,
+                *needs_state = needs_param + neuron.n_params;
   Tensors results;
   for (int f = 0; f < neuron.n_inputs; f++)
     if (needs_input[f]) results.push_back(empty_sequence(x, sizes, neuron.inputs[f].kind & ~LIF_OPTIONAL));
   const size_t first_param = results.size();
   for (int f = 0; f < neuron.n_params; f++) {
     options.param_gradients |= needs_param[f] != 0;
-    if (needs_param[f] && x.is_meta()) results.push_back(at::empty_symint(item(params, f)->sym_sizes(), item(params, f)->options()));
-    else if (needs_param[f]) results.emplace_back();
+    if (needs_param[f] && x.is_meta())
+      results.push_back(at::empty_symint(item(params, f)->sym_sizes(), item(params, f)->options()));
+    else if (needs_param[f])
+      results.emplace_back();
   }
   for (const int f : present)
     if (needs_state[f]) results.push_back(empty_state(x, sizes, neuron.states[f].kind));
@@ -108,17 +114,24 @@ Tensors backward(int index, const OptionalTensors &grads, const OptionalTensors 
     const std::optional<Tensor> g = item(grads, grad++);
     if (!g || !g->defined()) return {};
     const bool sequence = axes == Launch::SEQUENCE;
-    check_gradient(neuron, name, *g, x, sequence ? sizes.sequence(kind) : sizes.state(kind), sequence ? x.scalar_type() : compute_type(x));
+    check_made(neuron, "the gradient of " + name, *g, x, sequence ? sizes.sequence(kind) : sizes.state(kind),
+               sequence ? x.scalar_type() : compute_type(x));
     return launch.read(g, kind, axes);
   };
   launch.args.grad_out = next_grad("the output", LIF_PER_NEURON, Launch::SEQUENCE);
   for (const int f : present)
-    launch.args.grad_last_state[f] = next_grad(std::string("the last state ") + neuron.states[f].name, neuron.states[f].kind, Launch::STATE);
+    launch.args.grad_last_state[f] =
+        next_grad(std::string("the last state ") + neuron.states[f].name, neuron.states[f].kind, Launch::STATE);
   for (const int f : present)
     if (config.record[f])
-      launch.args.grad_records[f] = next_grad(std::string("the record ") + neuron.states[f].name, neuron.states[f].kind, Launch::SEQUENCE);
-  for (size_t k = 0; k < present.size(); k++)
-    launch.args.checkpoints[present[k]] = launch.read(checkpoints[k], neuron.states[present[k]].kind, Launch::CHECKPOINT);
+      launch.args.grad_records[f] =
+          next_grad(std::string("the record ") + neuron.states[f].name, neuron.states[f].kind, Launch::SEQUENCE);
+  for (size_t k = 0; k < present.size(); k++) {
+    const lif_field &state = neuron.states[present[k]];
+    check_made(neuron, std::string("the checkpoint of ") + state.name, checkpoints[k], x,
+               checkpoint_shape(sizes, state.kind, interval), compute_type(x));
+    launch.args.checkpoints[present[k]] = launch.read(checkpoints[k], state.kind, Launch::CHECKPOINT);
+  }
 
   size_t result = 0;
   for (int f = 0; f < neuron.n_inputs; f++)

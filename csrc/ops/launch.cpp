@@ -51,8 +51,10 @@ bool Launch::collapse(at::IntArrayRef strides, int64_t width, int64_t *n) const 
   for (size_t k = order_.size(); k-- > 0;) {
     const int64_t size = trailing_[order_[k]], stride = strides[order_[k]];
     if (size == 1) continue;
-    if (inner < 0) *n = inner = stride;
-    else if (stride != inner_extent) return false;
+    if (inner < 0)
+      *n = inner = stride;
+    else if (stride != inner_extent)
+      return false;
     inner_extent = stride * size;
   }
   if (inner < 0) *n = width; /* one neuron: any stride will do, and this one lets the kernel read in place */
@@ -185,7 +187,8 @@ void Launch::run_cpu(bool backward) {
   at::parallel_for(0, lif_tasks(&args), grain, [&](int64_t begin, int64_t end) {
     if ((backward ? kernels->backward : kernels->forward)(&args, begin, end)) failed = true;
   });
-  TORCH_CHECK(!failed, neuron_.name, ": out of memory for the scratch of a tile of ", args.tile, " neurons with ", args.S, " synapses");
+  TORCH_CHECK(!failed, neuron_.name, ": out of memory for the scratch of a tile of ", args.tile, " neurons with ", args.S,
+              " synapses");
 }
 
 void Launch::run_cuda(bool backward) {
@@ -202,15 +205,18 @@ void Launch::run_cuda(bool backward) {
   C10_CUDA_CHECK((cudaError_t)error);
 #else
   (void)backward;
-  TORCH_CHECK_NOT_IMPLEMENTED(false, neuron_.name, ": x is on ", x_.device(),
-                              ", but this torch_lif was built without CUDA. Install it again where nvcc and a CUDA build of PyTorch "
-                              "are found: TORCH_LIF_CUDA=1 pip install --no-build-isolation --force-reinstall <the source folder>");
+  TORCH_CHECK_NOT_IMPLEMENTED(
+      false, neuron_.name, ": x is on ", x_.device(),
+      ", but this torch_lif was built without CUDA. Install it again where nvcc and a CUDA build of PyTorch "
+      "are found: TORCH_LIF_CUDA=1 pip install --no-build-isolation --force-reinstall <the source folder>");
 #endif
 }
 
 void Launch::run(bool backward) {
-  if (x_.is_cuda()) run_cuda(backward);
-  else run_cpu(backward);
+  if (x_.is_cuda())
+    run_cuda(backward);
+  else
+    run_cpu(backward);
   for (const auto &[destination, copy] : copies_) destination.copy_(copy);
 }
 

@@ -51,7 +51,8 @@ static void set_instruction_set(const std::string &name) {
   if (!lif_set_isa(name.c_str())) return;
   std::string usable;
   for (const auto &known : supported_instruction_sets()) usable += (usable.empty() ? "" : ", ") + known;
-  throw py::value_error("the instruction set is '" + name + "', expected one that was built and that this processor has: " + usable);
+  throw py::value_error("the instruction set is '" + name +
+                        "', expected one that was built and that this processor has: " + usable);
 }
 
 static py::list fields(const lif_field *field, int count) {
@@ -64,8 +65,7 @@ static py::dict neurons() {
   py::dict all;
   for (const lif_neuron *n : {
 #define ADDRESS(name) &lif_neuron_##name,
-           LIF_NEURONS(ADDRESS)
-       }) {
+           LIF_NEURONS(ADDRESS)}) {
     py::dict description;
     description["spiking"] = n->spiking != 0;
     description["inputs"] = fields(n->inputs, n->n_inputs);
@@ -96,5 +96,6 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("surrogates", &surrogates, "Each surrogate's Python class and parameters with their defaults.");
   m.def("instruction_set", &lif_isa, "The instruction set in use on the CPU.");
   m.def("supported_instruction_sets", &supported_instruction_sets, "Those that were built and that this processor has, ascending.");
-  m.def("set_instruction_set", &set_instruction_set, "Use another instruction set from now on; ValueError if there is none of this name.");
+  m.def("set_instruction_set", &set_instruction_set,
+        "Use another instruction set from now on; ValueError if there is none of this name.");
 }

@@ -12,16 +12,18 @@
   "float[] options, str surrogate, float[] surrogate_params, bool smooth, int synapses, bool batch_first, int[] record"
 #define PUBLIC_SCHEMA "(Tensor?[] inputs, Tensor?[] params, Tensor?[] state, " CONFIG_SCHEMA ") -> Tensor[]"
 #define FORWARD_SCHEMA "(Tensor?[] inputs, Tensor?[] params, Tensor?[] state, " CONFIG_SCHEMA ", int interval) -> Tensor[]"
-#define BACKWARD_SCHEMA                                                                                                \
-  "(Tensor?[] grads, Tensor?[] inputs, Tensor?[] params, Tensor[] checkpoints, " CONFIG_SCHEMA ", int interval, int[] needs) " \
+#define BACKWARD_SCHEMA                                                                        \
+  "(Tensor?[] grads, Tensor?[] inputs, Tensor?[] params, Tensor[] checkpoints, " CONFIG_SCHEMA \
+  ", int interval, int[] needs) "                                                              \
   "-> Tensor[]"
 
-#define CONFIG_PARAMETERS                                                                                             \
-  at::ArrayRef<double> options, c10::string_view surrogate, at::ArrayRef<double> surrogate_params, bool smooth,       \
-      int64_t synapses, bool batch_first, at::IntArrayRef record
+#define CONFIG_PARAMETERS                                                                                                         \
+  at::ArrayRef<double> options, c10::string_view surrogate, at::ArrayRef<double> surrogate_params, bool smooth, int64_t synapses, \
+      bool batch_first, at::IntArrayRef record
 #define CONFIG \
   Config { options.vec(), std::string(surrogate), surrogate_params.vec(), smooth, synapses, batch_first, record.vec() }
-#define CONFIG_ARGUMENTS config.options, config.surrogate, config.surrogate_params, config.smooth, config.synapses, config.batch_first, config.record
+#define CONFIG_ARGUMENTS \
+  config.options, config.surrogate, config.surrogate_params, config.smooth, config.synapses, config.batch_first, config.record
 
 namespace lif {
 
@@ -31,7 +33,8 @@ enum { LIF_NEURONS(ID) NEURON_COUNT };
 static const char *const op_names[] = {LIF_NEURONS(NAME)};
 
 using PublicSignature = Tensors(const OptionalTensors &, const OptionalTensors &, const OptionalTensors &, CONFIG_PARAMETERS);
-using ForwardSignature = Tensors(const OptionalTensors &, const OptionalTensors &, const OptionalTensors &, CONFIG_PARAMETERS, int64_t);
+using ForwardSignature = Tensors(const OptionalTensors &, const OptionalTensors &, const OptionalTensors &, CONFIG_PARAMETERS,
+                                 int64_t);
 using BackwardSignature = Tensors(const OptionalTensors &, const OptionalTensors &, const OptionalTensors &, at::TensorList,
                                   CONFIG_PARAMETERS, int64_t, at::IntArrayRef);
 
@@ -64,7 +67,8 @@ Tensors call_backward(int index, const OptionalTensors &grads, const OptionalTen
 /* The kernels of one neuron; the dispatcher wants a function for each. */
 template <int index>
 struct Kernels {
-  static Tensors plain(const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state, CONFIG_PARAMETERS) {
+  static Tensors plain(const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
+                       CONFIG_PARAMETERS) {
     return forward(index, inputs, params, state, CONFIG, 0);
   }
   static Tensors with_gradient(const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
@@ -86,24 +90,24 @@ struct Kernels {
 };
 
 TORCH_LIBRARY(torch_lif, m) {
-#define SCHEMAS(name)              \
-  m.def(#name PUBLIC_SCHEMA);      \
+#define SCHEMAS(name)                     \
+  m.def(#name PUBLIC_SCHEMA);             \
   m.def(#name "_forward" FORWARD_SCHEMA); \
   m.def(#name "_backward" BACKWARD_SCHEMA);
   LIF_NEURONS(SCHEMAS)
 }
 
-#define DEVICE_KERNELS(name)                                      \
-  m.impl(#name, &Kernels<ID_##name>::plain);                      \
+#define DEVICE_KERNELS(name)                                       \
+  m.impl(#name, &Kernels<ID_##name>::plain);                       \
   m.impl(#name "_forward", &Kernels<ID_##name>::with_checkpoints); \
   m.impl(#name "_backward", &Kernels<ID_##name>::gradient);
-TORCH_LIBRARY_IMPL(torch_lif, CPU, m) { LIF_NEURONS(DEVICE_KERNELS) }
-TORCH_LIBRARY_IMPL(torch_lif, CUDA, m) { LIF_NEURONS(DEVICE_KERNELS) }
-TORCH_LIBRARY_IMPL(torch_lif, Meta, m) { LIF_NEURONS(DEVICE_KERNELS) }
-
-#define AUTOGRAD_KERNELS(name)                         \
-  m.impl(#name, &Kernels<ID_##name>::with_gradient);   \
+TORCH_LIBRARY_IMPL(torch_lif, CPU, m){LIF_NEURONS(DEVICE_KERNELS)} TORCH_LIBRARY_IMPL(torch_lif, CUDA, m){
+    LIF_NEURONS(DEVICE_KERNELS)} TORCH_LIBRARY_IMPL(torch_lif, Meta, m){LIF_NEURONS(DEVICE_KERNELS)}
+#define AUTOGRAD_KERNELS(name)                       \
+  m.impl(#name, &Kernels<ID_##name>::with_gradient); \
   m.impl(#name "_backward", &Kernels<ID_##name>::gradient_once);
-TORCH_LIBRARY_IMPL(torch_lif, Autograd, m) { LIF_NEURONS(AUTOGRAD_KERNELS) }
+TORCH_LIBRARY_IMPL(torch_lif, Autograd, m) {
+  LIF_NEURONS(AUTOGRAD_KERNELS)
+}
 
 }  // namespace lif

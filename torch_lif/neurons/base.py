@@ -13,6 +13,22 @@ Value = Tensor | float
 """A parameter's initial value: a number for all neurons, or a tensor of their shape."""
 
 
+def _exponential_decay(tau: Tensor, dt: float) -> Tensor:
+    return torch.exp(-dt / tau)
+
+
+def _exponential_tau(decay: Tensor, dt: float) -> Tensor:
+    return -dt / torch.log(decay)
+
+
+def _euler_decay(tau: Tensor, dt: float) -> Tensor:
+    return 1 - dt / tau
+
+
+def _euler_tau(decay: Tensor, dt: float) -> Tensor:
+    return dt / (1 - decay)
+
+
 class Views(NamedTuple):
     """How a leak's decay a step follows from a time constant tau (s) and a step dt (s), and back."""
 
@@ -20,10 +36,9 @@ class Views(NamedTuple):
     tau_from_decay: Callable[[Tensor, float], Tensor]
 
 
-EXPONENTIAL = Views(lambda tau, dt: torch.exp(-dt / tau), lambda decay, dt: -dt / torch.log(decay))
+EXPONENTIAL = Views(_exponential_decay, _exponential_tau)
 """The exact solution between steps: decay = exp(-dt/tau)."""
-
-EULER = Views(lambda tau, dt: 1 - dt / tau, lambda decay, dt: dt / (1 - decay))
+EULER = Views(_euler_decay, _euler_tau)
 """Forward Euler: decay = 1 - dt/tau."""
 
 RANGES = {"tau": (0.0, math.inf, True), "decay": (0.0, 1.0, False), "dash": (0.0, math.inf, False)}
@@ -88,7 +103,7 @@ class Neuron(nn.Module):
         if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
             raise TypeError(f"{owner}: {name} is {value!r}, expected a number or a tensor")
         dtype = dtype or (value.dtype if isinstance(value, Tensor) and value.is_floating_point() else torch.get_default_dtype())
-        initial = torch.as_tensor(value).detach().to(device=device, dtype=dtype, copy=True)
+        initial = torch.as_tensor(value, dtype=dtype, device=device).detach().clone()
         fits = initial.dim() in (0, len(shape)) and all(n in (1, m) for n, m in zip(initial.shape, shape, strict=False))
         if not fits:
             raise ValueError(f"{owner}: {name} has shape {tuple(initial.shape)}, expected a number or shape {tuple(shape)}")
@@ -118,13 +133,22 @@ class Neuron(nn.Module):
         low, high, open_low = RANGES[stored]
         self._leaks[leak] = Leak(stored, views)
         self.add_parameter(
-            f"{stored}_{leak}", default_tau if value is None else value, shape, low=low, high=high, open_low=open_low, device=device, dtype=dtype
+            f"{stored}_{leak}",
+            default_tau if value is None else value,
+            shape,
+            low=low,
+            high=high,
+            open_low=open_low,
+            device=device,
+            dtype=dtype,
         )
 
     def set_trainable(self, trainable: Iterable[str] | bool) -> None:
         """Makes the parameters named (True: all) require a gradient, and no others."""
         if isinstance(trainable, str):
-            raise TypeError(f"{type(self).__name__}: trainable is the string {trainable!r}, expected a sequence such as ({trainable!r},)")
+            raise TypeError(
+                f"{type(self).__name__}: trainable is the string {trainable!r}, expected a sequence such as ({trainable!r},)"
+            )
         own = dict(self.named_parameters(recurse=False))
         names = list(own if trainable is True else trainable or ())
         for name in names:
@@ -169,12 +193,14 @@ class Neuron(nn.Module):
             return
         with torch.no_grad():
             if found is None:
-                target, new = parameters[name], torch.as_tensor(value)
+                target = parameters[name]
+                new = torch.as_tensor(value, dtype=target.dtype, device=target.device)
             else:
                 leak, view = found
                 stored = self._leaks[leak].stored
                 target = parameters[f"{stored}_{leak}"]
-                new = self._leaks[leak].convert(torch.as_tensor(value, dtype=target.dtype, device=target.device), view, stored, self.dt)
+                given = torch.as_tensor(value, dtype=target.dtype, device=target.device)
+                new = self._leaks[leak].convert(given, view, stored, self.dt)
             if new.dim() and new.shape != target.shape:
                 raise ValueError(
                     f"{type(self).__name__}: {name} was set to shape {tuple(new.shape)}, expected a number or {tuple(target.shape)}"

@@ -123,13 +123,12 @@ class _LIFModule(Neuron):
             raise ValueError(f"{type(self).__name__}: size is {self.size}, expected one number with synapses = {synapses}")
         self.max_spikes = check_max_spikes(type(self).__name__, max_spikes)
         self.surrogate = check_surrogate(type(self).__name__, surrogate)
-        factory = {"device": device, "dtype": dtype}
         synapse_shape = self.size if self.synapses == 1 else (*self.size, self.synapses)
         for leak, views in leaks.items():
-            self.add_leak(leak, views, self.size if leak == "mem" else synapse_shape, **factory)
-        self.add_parameter("threshold", threshold, self.size, low=0.0, open_low=True, **factory)
+            self.add_leak(leak, views, self.size if leak == "mem" else synapse_shape, device=device, dtype=dtype)
+        self.add_parameter("threshold", threshold, self.size, low=0.0, open_low=True, device=device, dtype=dtype)
         if bias is not None:
-            self.add_parameter("bias", bias, self.size, **factory)
+            self.add_parameter("bias", bias, self.size, device=device, dtype=dtype)
         self.set_trainable(trainable)
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -263,4 +262,6 @@ class CubaLIF(_LIFModule):
             "mem": {"tau": tau_mem, "decay": decay_mem, "dash": dash_mem},
             "syn": {"tau": tau_syn, "decay": decay_syn, "dash": dash_syn},
         }
-        super().__init__(size, synapses, leaks, threshold, bias, max_spikes, surrogate, dt, trainable, batch_first, backend, device, dtype)
+        super().__init__(
+            size, synapses, leaks, threshold, bias, max_spikes, surrogate, dt, trainable, batch_first, backend, device, dtype
+        )

@@ -1,0 +1,71 @@
+# make test    the whole suite          make train   train the example on real data
+# make lint    ruff, clang-format, mypy make bench   a quick benchmark
+#
+# Each makes what it needs: a virtual environment, PyTorch, the compiled kernels; a second run rebuilds nothing.
+#   TORCH=torch==2.12.0   another PyTorch
+#   TORCH=installed       the PyTorch that $(PYTHON) has already, no virtual environment and no network (a GPU machine)
+#   ARGS="..."            further arguments of pytest, of the example or of the benchmark
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+ARGS ?=
+
+SOURCES := setup.py $(wildcard csrc/*.py csrc/*/*.c csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu)
+export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
+
+ifeq ($(TORCH),installed)
+RUN := $(PYTHON)
+READY :=
+BUILT := build/built-with-installed
+else
+RUN := $(VENV)/bin/python
+READY := $(VENV)/ready
+BUILT := build/built-with-venv
+endif
+
+.PHONY: build test train bench lint format cuda-objects clean
+
+build: $(BUILT)
+
+$(VENV)/ready: pyproject.toml Makefile
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet "$(TORCH)" "setuptools>=64" ninja numpy pytest hypothesis scikit-learn matplotlib tqdm
+	touch $@
+
+# Without depending on the time of the environment: a new pyproject.toml need not rebuild the kernels.
+$(BUILT): $(SOURCES) | $(READY)
+	$(RUN) setup.py --quiet build_ext --inplace
+	mkdir -p build && touch $@
+
+test: $(READY) $(BUILT)
+	$(RUN) -m pytest $(ARGS)
+
+train: $(READY) $(BUILT)
+	$(RUN) examples/train_images.py $(ARGS)
+
+bench: $(READY) $(BUILT)
+	$(RUN) -m benchmarks lif $(if $(ARGS),$(ARGS),--quick)
+
+# The CUDA half as objects alone, where there is nvcc but no GPU and no CUDA build of PyTorch.
+cuda-objects: $(READY)
+	$(RUN) csrc/compile.py cuda --out build/cuda-objects
+
+$(VENV)/lint-ready: pyproject.toml | $(VENV)/ready
+	$(VENV)/bin/python -m pip install --quiet ruff==0.17.6 mypy==2.4.1 clang-format==23.1.5
+	touch $@
+
+C_SOURCES = $(shell git ls-files '*.c' '*.h' '*.cpp' '*.cu')
+
+lint: $(VENV)/lint-ready
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/clang-format --dry-run -Werror $(C_SOURCES)
+	$(VENV)/bin/mypy
+
+format: $(VENV)/lint-ready
+	$(VENV)/bin/ruff check --fix-only --quiet .
+	$(VENV)/bin/ruff format --quiet .
+	$(VENV)/bin/clang-format -i $(C_SOURCES)
+
+clean:
+	rm -rf build torch_lif/*.so

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# What CI cannot do: build with CUDA, run the whole suite on the GPU, the kernels under compute-sanitizer, a benchmark.
+#   tests/on_gpu.sh [build|suite|sanitize|bench ...]     (default: all; logs in $OUT, default runs/gpu)
+set -uo pipefail
+cd "$(dirname "$0")/.."
+out=${OUT:-runs/gpu}
+mkdir -p "$out"
+export TORCH=installed TORCH_LIF_CUDA=1 PYTHONUNBUFFERED=1 PYTHONPATH=$PWD
+python=${PYTHON:-python3}
+failed=0
+
+part() { # part NAME COMMAND...: runs it, keeps its log, says how it went
+  local name=$1 start=$SECONDS
+  shift
+  if "$@" >"$out/$name.log" 2>&1; then status=ok; else status=FAILED; failed=1; fi
+  echo "== $name: $status, $((SECONDS - start)) s"
+  tail -n "${LINES_SHOWN:-6}" "$out/$name.log"
+}
+
+for what in "${@:-build}" ; do
+  case $what in
+    build) part build make build && "$python" -m torch_lif | tee "$out/info.log" ;;
+    suite) part suite "$python" -m pytest -q -x --maxfail=20 --durations=10 ;;
+    sanitize)
+      for tool in memcheck racecheck initcheck; do
+        PYTORCH_NO_CUDA_MEMORY_CACHING=1 part "sanitize-$tool" compute-sanitizer --tool "$tool" --error-exitcode 1 \
+          --kernel-regex 'kns=_kernel' "$python" tests/sanitize_gpu.py
+      done ;;
+    bench) part bench "$python" -m benchmarks lif --json "$out/bench.json" ;;
+    *) echo "unknown part $what" >&2; exit 2 ;;
+  esac
+done
+exit $failed

@@ -1,0 +1,211 @@
+"""Gradients: against autograd through the reference loop, against finite differences, and the same bits everywhere."""
+
+import pytest
+import torch
+from cases import CASES, SPIKING, SURROGATES, gradients, leaves, loss, make, outputs, relative_error
+from conftest import DEVICES
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import torch_lif as lif
+from torch_lif import _C
+
+SPIKING_PAIRS = [(case, surrogate) for case in SPIKING for surrogate in SURROGATES]
+PAIRS = [(case, surrogate) for case in CASES for surrogate in (SURROGATES if case.spiking else [None])]
+
+
+def name_of(p):
+    return str(p) if p in CASES else getattr(p, "name", "no surrogate")
+
+
+pairs = pytest.mark.parametrize(("case", "surrogate"), PAIRS, ids=name_of)
+
+
+def options(surrogate):
+    return {"surrogate": surrogate} if surrogate else {}
+
+
+def check(case, surrogate, arguments, bound, **more):
+    kwargs = options(surrogate) | more
+    result, got = gradients(lambda **a: case.fused(**a, record=case.records, **kwargs), arguments)
+    _, expected = gradients(lambda **a: case.reference(**a, record=case.records, **kwargs), arguments)
+    for name, grad in got.items():
+        error = relative_error(grad, expected[name])
+        assert error <= bound, f"gradient of {name}: relative error {error:.1e} > {bound:.1e}"
+    return result
+
+
+@pairs
+@pytest.mark.parametrize("shared", [False, True])
+def test_float64_is_autograd_through_the_reference(case, surrogate, shared, target):
+    names = list(case.params) if shared else []
+    arguments = make(case, T=45, B=3, neurons=37, dtype=torch.float64, device=target, seed=5, shared=names)
+    result = check(case, surrogate, arguments, 1e-10)
+    if case.spiking:
+        assert float(result.spikes.detach().mean()) > 0.05, "hardly a spike: this would prove nothing"
+
+
+@pairs
+def test_float32_is_autograd_through_the_reference(case, surrogate, target):
+    """Both walk the same spikes, so they differ by rounding alone: at most some 16 roundings of 2^-24 a step, none of them
+    amplified (every factor on the way back is at most 1), over T steps."""
+    steps = 100
+    arguments = make(case, T=steps, B=3, neurons=530, device=target, seed=6)
+    check(case, surrogate, arguments, 16 * steps * 2.0**-24)
+
+
+@pairs
+@given(data=st.data())
+@settings(max_examples=15)
+def test_random_calls(case, surrogate, data):
+    draw = data.draw
+    arguments = make(
+        case,
+        T=draw(st.integers(1, 50), "T"),
+        B=draw(st.integers(1, 3), "B"),
+        neurons=draw(st.integers(1, 40), "N"),
+        dtype=torch.float64,
+        device=draw(st.sampled_from(DEVICES), "device"),
+        seed=draw(st.integers(0, 10**6), "seed"),
+        batch_first=draw(st.booleans(), "batch_first"),
+        shared=draw(st.lists(st.sampled_from(list(case.params)), unique=True), "shared"),
+        with_inputs=draw(st.booleans(), "inputs"),
+        with_state=draw(st.booleans(), "state"),
+    )
+    more = {"max_spikes": draw(st.sampled_from([1, 3, 2.0**16]), "max_spikes")} if case.spiking else {}
+    check(case, surrogate, arguments, 1e-10, **more)
+
+
+@pairs
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_types(case, surrogate, dtype, target):
+    """Stored half, computed in float32: sequences' gradients are rounded to half once (half an ulp), the others not at all."""
+    arguments = make(case, T=60, B=2, neurons=66, dtype=dtype, device=target, seed=8)
+    kwargs = options(surrogate)
+    _, got = gradients(lambda **a: case.fused(**a, record=case.records, **kwargs), arguments)
+    _, expected = gradients(lambda **a: case.reference(**a, record=case.records, **kwargs), arguments)
+    for name, grad in got.items():
+        sequence = name in ("x", *case.inputs)
+        bound = torch.finfo(dtype).eps if sequence else 16 * 60 * 2.0**-24
+        assert grad.dtype == arguments.get(name, torch.empty(0)).dtype if sequence else grad.dtype == torch.float32
+        assert relative_error(grad, expected[name]) <= bound, name
+
+
+@pairs
+def test_finite_differences_of_the_smooth_variant(case, surrogate, device):
+    """With the spike replaced by the surrogate's antiderivative the op is smooth: its adjoint must be its derivative."""
+    if isinstance(surrogate, lif.SuperSpike):
+        surrogate = lif.SuperSpike(2.0)
+    arguments = make(case, T=19, B=2, neurons=2, dtype=torch.float64, device=device, seed=11)
+    more = options(surrogate) | ({"smooth": True} if case.spiking else {})
+    copy, found = leaves(arguments)
+    if isinstance(surrogate, lif.PeriodicExponential):
+        # Its derivative by the threshold (Rockpool's) is not that of any antiderivative by v.
+        found.pop("threshold")
+        copy["threshold"] = copy["threshold"].detach()
+
+    def function(*values):
+        bound = dict(zip(found, values, strict=True))
+        call = {name: bound.get(name, value) for name, value in copy.items()}
+        call["state"] = tuple(bound[f"state[{k}]"] for k in range(len(copy["state"])))
+        return tuple(outputs(case.fused(**call, record=case.states, **more)).values())
+
+    assert torch.autograd.gradcheck(function, tuple(found.values()), eps=1e-6, atol=1e-6, rtol=1e-5, fast_mode=False)
+
+
+@pytest.mark.parametrize(("case", "surrogate"), SPIKING_PAIRS, ids=name_of)
+def test_smooth_forward_is_the_reference(case, surrogate, target):
+    arguments = make(case, T=30, B=2, neurons=20, dtype=torch.float64, device=target, seed=12)
+    got = case.fused(**arguments, surrogate=surrogate, smooth=True)
+    expected = case.reference(**arguments, surrogate=surrogate, smooth=True)
+    # exp differs from PyTorch's in the last bits; 30 steps amplify that little
+    torch.testing.assert_close(got.spikes, expected.spikes, rtol=1e-11, atol=1e-11)
+
+
+@pairs
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_same_bits_on_every_instruction_set_and_device(case, surrogate, dtype, target):
+    """Spikes, states and input gradients; parameters' gradients are sums whose order is each device's own."""
+
+    def run(device):
+        arguments = make(case, T=70, B=2, neurons=150, dtype=dtype, device=device, seed=13)
+        return gradients(lambda **a: case.fused(**a, record=case.records, **options(surrogate)), arguments)
+
+    result, grads = run(target)
+    isa = _C.instruction_set()
+    _C.set_instruction_set("baseline")
+    expected, expected_grads = run("cpu")
+    _C.set_instruction_set(isa)
+    for name, value in outputs(expected).items():
+        assert torch.equal(outputs(result)[name].cpu(), value), name
+    for name, value in expected_grads.items():
+        if name in ("x", *case.inputs) or name.startswith("state"):
+            assert torch.equal(grads[name].cpu(), value), name
+        else:
+            assert relative_error(grads[name].cpu(), value) <= 1e-5, name
+
+
+@pairs
+def test_same_bits_every_run_and_at_every_thread_count(case, surrogate, device, threads):
+    arguments = make(case, T=40, B=3, neurons=1300, device=device, seed=14, shared=[next(iter(case.params))])
+
+    def run(count):
+        threads(count)
+        return gradients(lambda **a: case.fused(**a, record=case.records, **options(surrogate)), arguments)
+
+    expected, expected_grads = run(1)
+    for count in (1, 2, 3):
+        result, grads = run(count)
+        for name, value in outputs(expected).items():
+            assert torch.equal(outputs(result)[name], value), (count, name)
+        for name, value in expected_grads.items():
+            assert torch.equal(grads[name], value), (count, name)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_only_what_is_asked_for_has_a_gradient(case, device):
+    """Each argument alone gives the same gradient as all together; the others stay None."""
+    arguments = make(case, T=20, B=2, neurons=9, dtype=torch.float64, device=device, seed=15)
+    _, expected = gradients(lambda **a: case.fused(**a, record=case.records), arguments)
+    for alone in expected:
+        copy, found = leaves(arguments)
+        for name, leaf in found.items():
+            leaf.requires_grad_(name == alone)
+        loss(case.fused(**copy, record=case.records)).backward()
+        for name, leaf in found.items():
+            assert (leaf.grad is None) == (name != alone), (alone, name)
+        assert torch.equal(found[alone].grad, expected[alone]), alone
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_loss_on_each_output_alone(case, device):
+    """Each output, state and record has its own path back; those not used come as undefined gradients."""
+    arguments = make(case, T=33, B=2, neurons=5, dtype=torch.float64, device=device, seed=16)
+    names = outputs(case.fused(**arguments, record=case.records)).keys()
+    for chosen in names:
+        grads = []
+        for function in (case.fused, case.reference):
+            copy, found = leaves(arguments)
+            value = outputs(function(**copy, record=case.records))[chosen]
+            weight = torch.randn(value.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(device)
+            grads.append(
+                torch.autograd.grad((value * weight).sum(), list(found.values()), allow_unused=True, materialize_grads=True)
+            )
+        for name, got, expected in zip(found, *grads, strict=True):
+            assert relative_error(got, expected) <= 1e-10 or float((got - expected).abs().max()) < 1e-13, (chosen, name)
+
+
+def test_no_gradient_no_graph(device):
+    x = torch.rand(2, 5, 3, device=device)
+    assert lif.functional.lif(x, decay_mem=0.9).spikes.grad_fn is None
+    with torch.no_grad():
+        assert lif.functional.lif(x.requires_grad_(), decay_mem=0.9).spikes.grad_fn is None
+    with torch.inference_mode():
+        assert lif.functional.lif(x, decay_mem=0.9).spikes.shape == x.shape
+
+
+def test_a_second_derivative_is_refused(device):
+    x = torch.rand(2, 5, 3, device=device, requires_grad=True)
+    (grad,) = torch.autograd.grad(lif.functional.lif(x, decay_mem=0.9).spikes.sum(), x, create_graph=True)
+    with pytest.raises(NotImplementedError, match="first derivative only"):
+        grad.sum().backward()

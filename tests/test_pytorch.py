@@ -1,0 +1,304 @@
+"""The ops in PyTorch's machinery: opcheck, compile, export, autocast, CUDA graphs, DDP, copies, checkpointing, hooks."""
+
+import copy
+import os
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from cases import CASES, gradients, leaves, loss, make, outputs
+from torch import nn
+from torch.library import opcheck
+
+import torch_lif as lif
+from torch_lif import _call
+
+
+def op_arguments(case, requires_grad, device, monkeypatch):
+    """What the Python function hands to the op."""
+    seen = {}
+
+    def spy(*args):
+        seen["args"] = args
+        return torch_op(*args)
+
+    torch_op = _call.OPS[case.name]
+    monkeypatch.setitem(_call.OPS, case.name, spy)
+    arguments = make(case, T=20, B=2, neurons=6, device=device, seed=1)
+    if requires_grad:
+        arguments, _ = leaves(arguments)
+    case.fused(**arguments, record=case.states)
+    return torch_op, seen["args"]
+
+
+@pytest.mark.parametrize("requires_grad", [False, True])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_opcheck(case, requires_grad, device, monkeypatch):
+    op, args = op_arguments(case, requires_grad, device, monkeypatch)
+    opcheck(op, args)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_opcheck_of_the_inner_ops(case, device, monkeypatch):
+    """Forward and backward ops have right meta kernels of their own: torch.compile traces through to them."""
+    _, args = op_arguments(case, False, device, monkeypatch)
+    forward = getattr(torch.ops.torch_lif, case.name + "_forward").default
+    tests = ("test_schema", "test_faketensor")
+    opcheck(forward, (*args, 16), test_utils=tests)
+    results = forward(*args, 16)
+    states = len(case.states)
+    grads = [torch.ones_like(t) for t in results[:-states]]
+    backward = getattr(torch.ops.torch_lif, case.name + "_backward").default
+    needs = [int(t is not None) for t in (*args[0], *args[1], *args[2])]
+    opcheck(backward, (grads, args[0], args[1], results[-states:], *args[3:], 16, needs), test_utils=tests)
+
+
+class Network(nn.Module):
+    """With decays, not time constants: the exp of a compiled graph may differ from PyTorch's in the last bit."""
+
+    def __init__(self, backend="fused"):
+        super().__init__()
+        self.first = nn.Linear(5, 8)
+        self.lif = lif.LIF(8, decay_mem=0.9, trainable=True, bias=0.1, backend=backend)
+        self.second = nn.Linear(8, 6)
+        self.cuba = lif.CubaLIF(6, decay_mem=0.95, decay_syn=0.5, trainable=("decay_syn",), backend=backend)
+        self.readout = lif.LI(6, trainable=True, v_leak=0.1, backend=backend)
+
+    def forward(self, x):
+        return self.readout(self.cuba(self.second(self.lif(self.first(x)))))
+
+
+def network(device="cpu", **kwargs):
+    torch.manual_seed(0)
+    return Network(**kwargs).to(device)
+
+
+def network_input(device="cpu", batch=3):
+    return torch.rand(batch, 25, 5, generator=torch.Generator().manual_seed(2)).to(device) * 3
+
+
+def parameter_gradients(module, x):
+    module.zero_grad()
+    out = module(x)
+    out.square().sum().backward()
+    return out.detach(), {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
+
+
+def test_compile_fullgraph(device):
+    """One graph, the same bits; of gradients those that the ops make (PyTorch's own reductions may be compiled otherwise)."""
+    module, x = network(device), network_input(device)
+    expected, expected_grads = parameter_gradients(module, x)
+    torch._dynamo.reset()
+    got, grads = parameter_gradients(torch.compile(module, fullgraph=True), x)
+    grads = {name.removeprefix("_orig_mod."): grad for name, grad in grads.items()}
+    assert torch.equal(got, expected)
+    assert grads.keys() == expected_grads.keys()
+    for name, grad in grads.items():
+        torch.testing.assert_close(grad, expected_grads[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", [CASES[1], CASES[-1]], ids=str)
+def test_compile_gives_equal_gradients(case, device):
+    """With backend aot_eager every op is PyTorch's own, so that every gradient is the same to the last bit; dynamic sizes too."""
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda **a: case.fused(**a, record=case.records), fullgraph=True, backend="aot_eager")
+    for steps, neurons in ((20, 6), (33, 9)):
+        arguments = make(case, T=steps, B=2, neurons=neurons, device=device, seed=3)
+        result, grads = gradients(compiled, arguments)
+        expected, expected_grads = gradients(lambda **a: case.fused(**a, record=case.records), arguments)
+        for name, value in outputs(expected).items():
+            assert torch.equal(outputs(result)[name], value), name
+        for name, value in expected_grads.items():
+            assert torch.equal(grads[name], value), name
+
+
+def test_export(device):
+    module, x = network(device), network_input(device)
+    program = torch.export.export(module, (x,), dynamic_shapes={"x": {0: torch.export.Dim("batch"), 1: torch.export.Dim("time")}})
+    targets = [str(node.target) for node in program.graph.nodes]
+    assert [targets.count(f"torch_lif.{name}.default") for name in ("lif", "li")] == [2, 1], "one node a layer"
+    for other in (x, network_input(device, batch=5)[:, :11]):
+        assert torch.equal(program.module()(other), module(other))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast(dtype, device):
+    """Half in, half out, float32 state and float32 parameters' gradients."""
+    module, x = network(device), network_input(device)
+    with torch.autocast(device, dtype=dtype):
+        current = module.first(x)
+        assert current.dtype == dtype
+        result = module.lif.run(current)
+        assert result.spikes.dtype == dtype
+        assert result.state.v.dtype == torch.float32
+        module(x).float().sum().backward()
+    assert module.lif.decay_mem.grad.dtype == torch.float32
+    assert torch.isfinite(module.first.weight.grad).all()
+
+
+def test_half_module(device):
+    """A module converted with .half() keeps working: its parameters are widened, exactly, to float32."""
+    layer = lif.CubaLIF(6, threshold=0.75, trainable=True).to(device).half()
+    out = layer.run(torch.rand(2, 9, 6, device=device).half())
+    out.spikes.sum().backward()
+    assert out.state.v.dtype == torch.float32
+    assert layer.threshold.grad.dtype == torch.float16
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_cuda_graph():
+    """A captured training step replays with new inputs, to the same bits; capture forbids synchronising and cudaMalloc."""
+    module = network("cuda")
+    static = network_input("cuda")
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(2):
+            parameter_gradients(module, static)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    module.zero_grad()
+    with torch.cuda.graph(graph):
+        out = module(static)
+        out.square().sum().backward()
+    other = network_input("cuda").flip(1)
+    static.copy_(other)
+    graph.replay()
+    replayed = out.clone(), {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
+    module.zero_grad(set_to_none=True)
+    expected, expected_grads = parameter_gradients(module, other)
+    assert torch.equal(replayed[0], expected)
+    for name, grad in expected_grads.items():
+        assert torch.equal(replayed[1][name], grad), name
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_runs_on_the_current_stream():
+    module, x = lif.LIF(4096).cuda(), torch.rand(4, 500, 4096, device="cuda")
+    expected = module(x)
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(10_000_000)
+        late = x * 1.0  # ready only after the sleep: a kernel on another stream would read it too early
+        got = module(late)
+    stream.synchronize()
+    assert torch.equal(got, expected)
+
+
+def ddp_worker(rank, path, backend, queue):
+    dist.init_process_group(backend, init_method=f"file://{path}", rank=rank, world_size=2)
+    device = f"cuda:{rank}" if backend == "nccl" else "cpu"
+    torch.set_num_threads(1)
+    module = nn.parallel.DistributedDataParallel(network(device))
+    x = network_input(device, batch=4)
+    _, grads = parameter_gradients(module, x[2 * rank : 2 * rank + 2])
+    if rank == 0:
+        queue.put({name.removeprefix("module."): grad.cpu().numpy() for name, grad in grads.items()})
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def ddp(path, backend):
+    context = mp.get_context("spawn")
+    queue = context.SimpleQueue()
+    processes = mp.start_processes(
+        ddp_worker, (str(path / "rendezvous"), backend, queue), nprocs=2, join=False, start_method="spawn"
+    )
+    while not processes.join(timeout=1):
+        if not queue.empty():
+            break
+    grads = queue.get()
+    while not processes.join(timeout=60):
+        pass
+    _, expected = parameter_gradients(network(), network_input(batch=4))
+    assert grads.keys() == expected.keys()
+    for name, grad in expected.items():
+        torch.testing.assert_close(torch.from_numpy(grads[name]) * 2, grad, rtol=1e-4, atol=1e-5)
+
+
+def test_ddp_gloo(tmp_path):
+    """Two processes average their gradients to those of the whole batch."""
+    ddp(tmp_path, "gloo")
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_ddp_nccl(tmp_path):
+    ddp(tmp_path, "nccl")
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_second_gpu_while_the_first_is_current():
+    x = torch.rand(2, 9, 4, device="cuda:1", requires_grad=True)
+    with torch.cuda.device(0):
+        out = lif.LIF(4).to("cuda:1")(x)
+        out.sum().backward()
+    assert out.device == x.grad.device == x.device
+    assert torch.equal(out.cpu(), lif.LIF(4)(x.detach().cpu()))
+
+
+def test_copies_and_state_dict(device):
+    module, x = network(device), network_input(device)
+    expected = module(x)
+    assert torch.equal(copy.deepcopy(module)(x), expected)
+    assert torch.equal(pickle.loads(pickle.dumps(module))(x), expected)
+    other = Network().to(device)
+    other.load_state_dict(module.state_dict())
+    assert torch.equal(other(x), expected)
+
+
+def test_activation_checkpointing(device):
+    from torch.utils.checkpoint import checkpoint
+
+    module, x = network(device), network_input(device)
+    _, expected = parameter_gradients(module, x)
+    module.zero_grad()
+    checkpoint(module, x, use_reentrant=False).square().sum().backward()
+    for name, grad in expected.items():
+        assert torch.equal(dict(module.named_parameters())[name].grad, grad), name
+
+
+def test_graph_is_freed_once(device):
+    x = torch.rand(2, 5, 3, device=device, requires_grad=True)
+    total = lif.functional.lif(x, decay_mem=0.9).spikes.sum()
+    total.backward(retain_graph=True)
+    total.backward()
+    with pytest.raises(RuntimeError, match="second time"):
+        total.backward()
+
+
+def test_an_input_changed_in_place_is_noticed(device):
+    x = torch.rand(2, 5, 3, device=device, requires_grad=True)
+    current = x * 2
+    spikes = lif.functional.lif(current, decay_mem=0.9).spikes
+    current.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        spikes.sum().backward()
+
+
+def test_two_threads_are_used():
+    """An extension built without OpenMP runs at::parallel_for serially, without a word: a worker thread must appear."""
+    script = """
+import os, torch, torch_lif as lif
+torch.set_num_threads(2)
+x = torch.empty(4, 100, 4096)
+before = len(os.listdir("/proc/self/task"))
+lif.functional.lif(x, decay_mem=0.9)
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+    if not os.path.isdir("/proc/self/task"):
+        pytest.skip("counts threads in /proc")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == 1
+
+
+def test_loss_over_everything(device):
+    """The helper the other tests rely on does reach every output."""
+    arguments, found = leaves(make(CASES[1], T=5, B=1, neurons=3, device=device))
+    result = CASES[1].fused(**arguments, record=CASES[1].records)
+    used = torch.autograd.grad(loss(result), list(outputs(result).values()))
+    assert all(bool((g != 0).any()) for g in used)
+    assert found
