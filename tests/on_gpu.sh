@@ -17,14 +17,15 @@ part() { # part NAME COMMAND...: runs it, keeps its log, says how it went
   tail -n "${LINES_SHOWN:-6}" "$out/$name.log"
 }
 
-for what in "${@:-build}" ; do
+for what in "${@:-all}"; do
   case $what in
+    all) exec "$0" build suite sanitize bench ;;
     build) part build make build && "$python" -m torch_lif | tee "$out/info.log" ;;
     suite) part suite "$python" -m pytest -q -x --maxfail=20 --durations=10 ;;
     sanitize)
       for tool in memcheck racecheck initcheck; do
         PYTORCH_NO_CUDA_MEMORY_CACHING=1 part "sanitize-$tool" compute-sanitizer --tool "$tool" --error-exitcode 1 \
-          --kernel-regex 'kns=_kernel' "$python" tests/sanitize_gpu.py
+          --kernel-name kernel_substring=_kernel "$python" tests/sanitize_gpu.py
       done ;;
     bench) part bench "$python" -m benchmarks lif --json "$out/bench.json" ;;
     *) echo "unknown part $what" >&2; exit 2 ;;

@@ -46,12 +46,17 @@ Shape Sizes::state(int kind) const {
   return shape;
 }
 
+/* Strings, not streams: a SymInt, a device or a dtype put into a stream is put there by PyTorch's library, and where that was
+ * built with another C++ library than this one (PyTorch 2.11's CUDA wheels), it crashes on the stream's locale. */
+static std::string size_text(const c10::SymInt &size) {
+  const auto number = size.maybe_as_int();
+  return number ? std::to_string(*number) : size.toSymNode()->str();
+}
+
 static std::string shape_text(c10::SymIntArrayRef shape) {
-  std::ostringstream text;
-  text << '(';
-  for (size_t d = 0; d < shape.size(); d++) text << (d ? ", " : "") << shape[d];
-  text << (shape.size() == 1 ? ",)" : ")");
-  return text.str();
+  std::string text = "(";
+  for (size_t d = 0; d < shape.size(); d++) text += (d ? ", " : "") + size_text(shape[d]);
+  return text + (shape.size() == 1 ? ",)" : ")");
 }
 
 static bool same_shape(c10::SymIntArrayRef a, c10::SymIntArrayRef b) {
@@ -66,8 +71,8 @@ static std::optional<Tensor> item(const OptionalTensors &list, size_t k) {
 static void check_place(const char *op, const char *name, const Tensor &t, const Tensor &x, at::ScalarType type) {
   TORCH_CHECK_VALUE(t.layout() == at::kStrided, op, ": ", name, " is a ", t.layout(), " tensor; expected a dense one: pass ", name,
                     ".to_dense()");
-  TORCH_CHECK_VALUE(t.device() == x.device(), op, ": ", name, " is on ", t.device(), " but x is on ", x.device(), "; move it with ",
-                    name, ".to(x.device)");
+  TORCH_CHECK_VALUE(t.device() == x.device(), op, ": ", name, " is on ", t.device().str(), " but x is on ", x.device().str(),
+                    "; move it with ", name, ".to(x.device)");
   TORCH_CHECK_TYPE(t.scalar_type() == type, op, ": ", name, " is ", t.scalar_type(), ", expected ", type, " with x of ",
                    x.scalar_type(), "; convert one of the two with .to(dtype)");
 }
@@ -124,7 +129,7 @@ Sizes check_call(const lif_neuron &neuron, const OptionalTensors &inputs, const 
   if (sizes.S > 1) {
     TORCH_CHECK_VALUE(shape.size() == 3, op, ": x has shape ", shape_text(shape), ", expected three dimensions ", order,
                       " with neurons * synapses last, for ", sizes.S, " synapses a neuron");
-    TORCH_CHECK_VALUE(shape[2] % sizes.S == 0, op, ": the last dimension of x is ", shape[2],
+    TORCH_CHECK_VALUE(shape[2] % sizes.S == 0, op, ": the last dimension of x is ", size_text(shape[2]),
                       ", expected a multiple of synapses = ", sizes.S, ": each neuron takes ", sizes.S, " neighbouring inputs");
     sizes.trailing[0] = shape[2] / sizes.S;
   }

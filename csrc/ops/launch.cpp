@@ -206,7 +206,7 @@ void Launch::run_cuda(bool backward) {
 #else
   (void)backward;
   TORCH_CHECK_NOT_IMPLEMENTED(
-      false, neuron_.name, ": x is on ", x_.device(),
+      false, neuron_.name, ": x is on ", x_.device().str(),
       ", but this torch_lif was built without CUDA. Install it again where nvcc and a CUDA build of PyTorch "
       "are found: TORCH_LIF_CUDA=1 pip install --no-build-isolation --force-reinstall <the source folder>");
 #endif
