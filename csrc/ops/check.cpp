@@ -46,8 +46,8 @@ Shape Sizes::state(int kind) const {
   return shape;
 }
 
-/* Strings, not streams: a SymInt, a device or a dtype put into a stream is put there by PyTorch's library, and where that was
- * built with another C++ library than this one (PyTorch 2.11's CUDA wheels), it crashes on the stream's locale. */
+/* Messages are put together from strings, never from numbers in a stream: a compiler that links its C++ library statically
+ * (there are such) leaves the process with two of them, and formatting a number then crashes for want of a locale. */
 static std::string size_text(const c10::SymInt &size) {
   const auto number = size.maybe_as_int();
   return number ? std::to_string(*number) : size.toSymNode()->str();
@@ -92,7 +92,7 @@ static void check_param_shape(const char *op, const char *name, const Tensor &t,
 }
 
 static void check_count(const char *op, const char *what, size_t got, size_t expected) {
-  TORCH_CHECK_VALUE(got == expected, op, ": got ", got, " ", what, ", expected ", expected);
+  TORCH_CHECK_VALUE(got == expected, op, ": got ", std::to_string(got), " ", what, ", expected ", std::to_string(expected));
 }
 
 Sizes check_call(const lif_neuron &neuron, const OptionalTensors &inputs, const OptionalTensors &params,
@@ -103,9 +103,9 @@ Sizes check_call(const lif_neuron &neuron, const OptionalTensors &inputs, const 
   check_count(op, "states", state.size(), neuron.n_states);
   check_count(op, "options", config.options.size(), neuron.n_options);
   check_count(op, "flags in record", config.record.size(), neuron.n_states);
-  TORCH_CHECK_VALUE(config.synapses >= 0, op, ": synapses is ", config.synapses, ", expected 0 or more");
-  TORCH_CHECK_VALUE(neuron.max_synapses < 0 || config.synapses <= neuron.max_synapses, op, ": synapses is ", config.synapses,
-                    ", expected at most ", neuron.max_synapses);
+  TORCH_CHECK_VALUE(config.synapses >= 0, op, ": synapses is ", std::to_string(config.synapses), ", expected 0 or more");
+  TORCH_CHECK_VALUE(neuron.max_synapses < 0 || config.synapses <= neuron.max_synapses, op, ": synapses is ",
+                    std::to_string(config.synapses), ", expected at most ", std::to_string(neuron.max_synapses));
 
   const std::optional<Tensor> first = item(inputs, 0);
   TORCH_CHECK_VALUE(first.has_value(), op, ": ", neuron.inputs[0].name, " is missing");
@@ -122,15 +122,16 @@ Sizes check_call(const lif_neuron &neuron, const OptionalTensors &inputs, const 
   const char *order = config.batch_first ? "(batch, time, ...)" : "(time, batch, ...)";
   const auto shape = x.sym_sizes();
   TORCH_CHECK_VALUE(shape.size() >= 2, op, ": x has shape ", shape_text(shape), ", expected ", order,
-                    "; add a batch of one with x.unsqueeze(", sizes.b_dim, ")");
+                    "; add a batch of one with x.unsqueeze(", std::to_string(sizes.b_dim), ")");
   sizes.T = shape[sizes.t_dim];
   sizes.B = shape[sizes.b_dim];
   sizes.trailing.append(shape.begin() + 2, shape.end());
   if (sizes.S > 1) {
     TORCH_CHECK_VALUE(shape.size() == 3, op, ": x has shape ", shape_text(shape), ", expected three dimensions ", order,
-                      " with neurons * synapses last, for ", sizes.S, " synapses a neuron");
+                      " with neurons * synapses last, for ", std::to_string(sizes.S), " synapses a neuron");
     TORCH_CHECK_VALUE(shape[2] % sizes.S == 0, op, ": the last dimension of x is ", size_text(shape[2]),
-                      ", expected a multiple of synapses = ", sizes.S, ": each neuron takes ", sizes.S, " neighbouring inputs");
+                      ", expected a multiple of synapses = ", std::to_string(sizes.S), ": each neuron takes ",
+                      std::to_string(sizes.S), " neighbouring inputs");
     sizes.trailing[0] = shape[2] / sizes.S;
   }
 

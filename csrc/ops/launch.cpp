@@ -187,8 +187,8 @@ void Launch::run_cpu(bool backward) {
   at::parallel_for(0, lif_tasks(&args), grain, [&](int64_t begin, int64_t end) {
     if ((backward ? kernels->backward : kernels->forward)(&args, begin, end)) failed = true;
   });
-  TORCH_CHECK(!failed, neuron_.name, ": out of memory for the scratch of a tile of ", args.tile, " neurons with ", args.S,
-              " synapses");
+  TORCH_CHECK(!failed, neuron_.name, ": out of memory for the scratch of a tile of ", std::to_string(args.tile), " neurons with ",
+              std::to_string(args.S), " synapses");
 }
 
 void Launch::run_cuda(bool backward) {
