@@ -107,7 +107,8 @@ def cuda_jobs(out: Path, nvcc: str, architectures: list[str]) -> list[tuple[list
 
 def compile_all(jobs: list[tuple[list[str], Path]]) -> list[str]:
     """Runs the jobs whose object is older than any source or whose command has changed; returns the objects."""
-    newest = max(path.stat().st_mtime for path in CSRC.rglob("*") if path.suffix in (".h", ".c", ".cu", ".py"))
+    sources = [path for folder in ("neuron", "cpu", "cuda") for path in (CSRC / folder).iterdir()]
+    newest = max(path.stat().st_mtime for path in sources)
 
     def run(job: tuple[list[str], Path]) -> None:
         command, target = job

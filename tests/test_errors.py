@@ -195,6 +195,19 @@ def test_backward_op_called_directly():
         )
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", ["threshold", "decay_mem", "noise", "state"])
+def test_mixed_devices(name):
+    """No silent copy to another device, in either direction, not even of a single number."""
+    values = {"threshold": torch.tensor(1.0), "decay_mem": torch.full((6,), 0.9), "noise": torch.zeros(2, 5, 6), "state": (torch.zeros(2, 6),)}
+    argument = "the initial state v" if name == "state" else name
+    with pytest.raises(ValueError, match=rf"{argument} is on cpu but x is on cuda:0; move it with {argument}.to\(x.device\)"):
+        call(**{"x": X.cuda(), name: values[name]})
+    moved = tuple(v.cuda() for v in values[name]) if name == "state" else values[name].cuda()
+    with pytest.raises(ValueError, match=rf"{argument} is on cuda:0 but x is on cpu"):
+        call(**{name: moved})
+
+
 def test_torch_func_is_refused():
     with pytest.raises(RuntimeError):
         torch.func.grad(lambda x: F.lif(x, decay_mem=0.9).spikes.sum())(X)

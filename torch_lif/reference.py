@@ -49,8 +49,11 @@ class _Spike(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         (g,) = grads
         v, threshold = ctx.saved_tensors
-        g_v = g * ctx.surrogate.derivative(v, threshold, ctx.max_spikes)
-        g_threshold = (g * ctx.surrogate.threshold_derivative(v, threshold, ctx.max_spikes)).sum_to_size(threshold.shape)
+        g_v = g_threshold = None
+        if ctx.needs_input_grad[0]:
+            g_v = g * ctx.surrogate.derivative(v, threshold, ctx.max_spikes)
+        if ctx.needs_input_grad[1]:
+            g_threshold = (g * ctx.surrogate.threshold_derivative(v, threshold, ctx.max_spikes)).sum_to_size(threshold.shape)
         return g_v, g_threshold, None, None
 
 

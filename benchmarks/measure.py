@@ -1,0 +1,162 @@
+"""Times calls on one device, each from a cold cache."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+from .machine import Others, cache_bytes
+
+Call = Callable[[], object]
+
+FLUSH_LEAST = {"cpu": 64 * 2**20, "cuda": 512 * 2**20}
+FLUSH_MOST = 2 * 2**30
+WARM_UP = 0.1
+"""Seconds, after two calls at least."""
+
+
+class Budget(NamedTuple):
+    """How long a call is measured: at least `repeats` times and `min_time` seconds, but no more than `max_time` seconds with the
+    flushes; three times whatever it takes."""
+
+    repeats: int
+    min_time: float
+    max_time: float
+
+
+@dataclasses.dataclass
+class Measurement:
+    """samples: seconds of each repeat. peak: most bytes allocated beyond the inputs (CUDA). faults: page faults a repeat (CPU).
+    others: CPUs that other processes kept busy meanwhile."""
+
+    samples: list[float]
+    peak: int | None = None
+    faults: float | None = None
+    others: float | None = None
+
+
+@dataclasses.dataclass
+class Copy:
+    """What copies of arrays beyond the cache take: the measure of what memory can do. Bytes are those read and written.
+    others: as of a Measurement."""
+
+    bytes_moved: int
+    samples: list[float]
+    fresh_bytes_moved: int
+    fresh_samples: list[float]
+    fresh_faults: float
+    others: float | None = None
+
+    @property
+    def bandwidth(self) -> float:
+        """Bytes a second into a destination that has been written before."""
+        return self.bytes_moved / statistics.median(self.samples)
+
+    @property
+    def fresh_bandwidth(self) -> float:
+        """Bytes a second into a destination allocated by the copy: all that an op can reach that returns a new tensor."""
+        return self.fresh_bytes_moved / statistics.median(self.fresh_samples)
+
+    @property
+    def fault_seconds(self) -> float:
+        """About what one page fault costs."""
+        extra = statistics.median(self.fresh_samples) - self.fresh_bytes_moved / self.bandwidth
+        return max(extra, 0.0) / self.fresh_faults if self.fresh_faults else 0.0
+
+
+def keep_memory() -> None:
+    """Makes glibc's malloc keep freed memory, which otherwise goes back to the system and is faulted in anew by each call."""
+    m_trim_threshold, m_mmap_max = -1, -4
+    libc = ctypes.CDLL(None)
+    if not (libc.mallopt(m_mmap_max, 0) and libc.mallopt(m_trim_threshold, -1)):
+        raise RuntimeError("mallopt() failed: memory cannot be kept")
+
+
+def page_faults() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+class Meter:
+    """A clock for one device, "cpu" or "cuda" (the current one), and the buffer that displaces its cache."""
+
+    def __init__(self, device: str, budget: Budget) -> None:
+        self.device, self.budget = device, budget
+        self.cache = cache_bytes(device)
+        size = min(max(2 * self.cache, FLUSH_LEAST[device]), FLUSH_MOST)
+        self._buffer = torch.ones(size // 4, device=device)  # written, for untouched memory reads as one page of zeros
+
+    @property
+    def flush_bytes(self) -> int:
+        return self._buffer.nbytes
+
+    def flush(self) -> None:
+        """Displaces the cache. Reading comes last: what it leaves need not be written back while the call is timed."""
+        if self.device == "cuda":
+            self._buffer.zero_()
+        self._buffer.sum()
+
+    def once(self, call: Call) -> tuple[float, int]:
+        """Seconds and page faults of one call, from before it allocates its result until that is free again."""
+        if self.device == "cuda":
+            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            start.record()
+            call()
+            end.record()
+            end.synchronize()
+            return start.elapsed_time(end) / 1e3, 0
+        faults, begin = page_faults(), time.perf_counter()
+        call()
+        seconds = time.perf_counter() - begin
+        return seconds, page_faults() - faults
+
+    def _peak(self, call: Call) -> int | None:
+        if self.device != "cuda":
+            call()
+            return None
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+
+    def measure(self, call: Call) -> Measurement:
+        began = time.perf_counter()
+        call()
+        peak = self._peak(call)
+        while time.perf_counter() - began < WARM_UP:
+            self.once(call)
+
+        samples: list[float] = []
+        faults, others, began = 0, Others(), time.perf_counter()
+        repeats, min_time, max_time = self.budget
+        while len(samples) < 3 or ((len(samples) < repeats or sum(samples) < min_time) and time.perf_counter() - began < max_time):
+            self.flush()
+            seconds, more = self.once(call)
+            samples.append(seconds)
+            faults += more
+        if self.device != "cpu":
+            return Measurement(samples, peak)
+        return Measurement(samples, peak, faults / len(samples), others.cpus())
+
+    def copy(self, repeats: int = 7) -> Copy:
+        """Copies the flush buffer, too large for the cache to matter; a quarter of it where each copy's destination is fresh."""
+        others, whole = Others(), self._buffer
+        part = whole[: whole.numel() // 4]
+        samples = self._copies(whole, torch.ones_like(whole), repeats)
+        self.once(part.clone)
+        fresh = [self.once(part.clone) for _ in range(repeats)]
+        faults = statistics.mean(faults for _, faults in fresh)
+        busy = others.cpus() if self.device == "cpu" else None
+        return Copy(2 * whole.nbytes, samples, 2 * part.nbytes, [seconds for seconds, _ in fresh], faults, busy)
+
+    def _copies(self, source: torch.Tensor, target: torch.Tensor, repeats: int) -> list[float]:
+        self.once(lambda: target.copy_(source))
+        return [self.once(lambda: target.copy_(source))[0] for _ in range(repeats)]

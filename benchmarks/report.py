@@ -1,0 +1,179 @@
+"""What a run found: rows and all that is needed to cite them, as a table and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .cases import BASELINE, LEGEND, Shape
+from .measure import Copy, Measurement
+
+
+@dataclasses.dataclass
+class Row:
+    """One implementation's pass over one shape. check: what its results were held to; error: why it failed, "" if it did not.
+    The last four are a `Measurement`'s."""
+
+    case: str
+    implementation: str
+    pass_name: str
+    shape: tuple[int, ...]
+    dtype: str
+    formula: str
+    bytes_moved: int
+    spike_rate: float | None = None
+    check: str = ""
+    error: str = ""
+    samples: list[float] = dataclasses.field(default_factory=list)
+    peak: int | None = None
+    faults: float | None = None
+    others: float | None = None
+
+    def add(self, measured: Measurement) -> None:
+        self.samples, self.peak, self.faults, self.others = measured.samples, measured.peak, measured.faults, measured.others
+
+    @property
+    def median(self) -> float | None:
+        return statistics.median(self.samples) if self.samples and not self.error else None
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        low, _, high = statistics.quantiles(self.samples if len(self.samples) > 1 else self.samples * 2, n=4, method="inclusive")
+        return low, high
+
+    @property
+    def title(self) -> str:
+        return f"{self.case} {Shape(*self.shape)} {self.pass_name} {self.implementation}"
+
+
+FIGURES = ("ms", "quartile_1_ms", "quartile_3_ms", "neuron_steps_per_s", "gb_per_s", "copy_fraction", "fault_fraction", "speedup")
+"""What is derived from a row. GB are 10**9 bytes; copy_fraction is of the copy bandwidth, fault_fraction an estimate."""
+
+Figures = dict[str, float | None]
+"""FIGURES, and "disturbed": whether other processes left too few CPUs to the row or to its baseline."""
+
+SLACK = 0.2
+"""CPUs that others may take, beyond those that are free, before a row counts as disturbed."""
+
+COLUMNS: dict[str, tuple[bool, Callable[[Row, Figures], str]]] = {
+    "case": (True, lambda row, of: row.case),
+    "T x B x N": (True, lambda row, of: str(Shape(*row.shape))),
+    "pass": (True, lambda row, of: row.pass_name),
+    "by": (True, lambda row, of: row.implementation),
+    "ms": (False, lambda row, of: "failed" if row.error else show(of["ms"], ".3f")),
+    "quartiles": (False, lambda row, of: show(of["quartile_1_ms"], ".3f") + " .. " + show(of["quartile_3_ms"], ".3f")),
+    "Mns/s": (False, lambda row, of: show(of["neuron_steps_per_s"], ".1f", 1e-6)),
+    "GB/s": (False, lambda row, of: show(of["gb_per_s"], ".2f")),
+    "of copy": (False, lambda row, of: show(of["copy_fraction"], ".1%")),
+    "speed-up": (False, lambda row, of: show(of["speedup"], ".2f")),
+    "faults": (False, lambda row, of: show(of["fault_fraction"], ".0%")),
+    "others": (False, lambda row, of: show(row.others, ".2f") + ("!" if of["disturbed"] else "")),
+    "peak MiB": (False, lambda row, of: show(row.peak, ".1f", 2.0**-20)),
+}
+"""The table's columns: whether they are aligned to the left, and their text. Those with no value in any row are left out."""
+
+
+def show(value: float | None, form: str, scale: float = 1.0) -> str:
+    return "-" if value is None else format(value * scale, form)
+
+
+@dataclasses.dataclass
+class Report:
+    """A run. machine: of machine.describe(); method: how it was measured, in words; copies: what copies took before and after."""
+
+    command: str
+    date: str
+    machine: dict[str, Any]
+    method: list[str]
+    copies: list[Copy]
+    rows: list[Row] = dataclasses.field(default_factory=list)
+
+    @property
+    def copy(self) -> Copy:
+        """The one that was disturbed least."""
+        return max(self.copies, key=lambda copy: copy.bandwidth)
+
+    def derived(self, row: Row) -> Figures:
+        """FIGURES of a row, None where there is nothing to derive them from."""
+        found: Figures = dict.fromkeys(FIGURES) | {"disturbed": self._short_of_cpus(row)}
+        median = row.median
+        if not median:
+            return found
+        of_baseline = (row.case, row.pass_name, row.shape, row.dtype, BASELINE)
+        baseline = next((r for r in self.rows if (r.case, r.pass_name, r.shape, r.dtype, r.implementation) == of_baseline), None)
+        return found | {
+            "ms": 1e3 * median,
+            "quartile_1_ms": 1e3 * row.quartiles[0],
+            "quartile_3_ms": 1e3 * row.quartiles[1],
+            "neuron_steps_per_s": math.prod(row.shape) / median,
+            "gb_per_s": row.bytes_moved / median / 1e9,
+            "copy_fraction": row.bytes_moved / median / self.copy.bandwidth,
+            "fault_fraction": None if row.faults is None else min(row.faults * self.copy.fault_seconds / median, 1.0),
+            "speedup": baseline.median / median if baseline and baseline.median else None,
+            "disturbed": self._short_of_cpus(row) or (baseline is not None and self._short_of_cpus(baseline)),
+        }
+
+    def _short_of_cpus(self, measured: Row | Copy) -> bool:
+        threads, cpus = self.machine["threads"], self.machine["cpus"]
+        return measured.others is not None and measured.others + min(threads, cpus) > cpus + SLACK
+
+    def table(self) -> str:
+        """The rows as text; below, why some failed."""
+        figures = [self.derived(row) for row in self.rows]
+        columns = []
+        for name, (left, cell) in COLUMNS.items():
+            cells = [cell(row, of) for row, of in zip(self.rows, figures, strict=True)]
+            if not cells or any(text != "-" for text in cells):
+                width = max(map(len, [name, *cells]))
+                columns.append([text.ljust(width) if left else text.rjust(width) for text in [name, *cells]])
+        lines = ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
+        lines += [f"failed: {row.title}: {row.error}" for row in self.rows if row.error]
+        if any(of["disturbed"] for of in figures):
+            lines.append("!: the machine was busy during this row or what it is compared with: its figures are not to be trusted")
+        if self._short_of_cpus(self.copy):
+            lines.append("!: the machine was busy while copies were timed: fractions of the copy bandwidth are not to be trusted")
+        return "\n".join(lines)
+
+    def header(self) -> str:
+        m, versions = self.machine, self.machine["versions"]
+        place = f"{m['processor']}, {m['threads']} threads, {m['instruction_set']}"
+        if "gpu" in m:
+            place = f"{m['gpu']}, CUDA {versions['cuda']}"
+        size, bandwidth, fresh = self.copy.bytes_moved // 2**21, self.copy.bandwidth / 1e9, self.copy.fresh_bandwidth / 1e9
+        lines = [
+            f"torch_lif {versions['torch_lif']}, PyTorch {versions['torch']}, {place}; {self.date}",
+            f"copy: {bandwidth:.1f} GB/s read + written, arrays of {size} MiB, destination written before; "
+            f"{fresh:.1f} GB/s into memory that each copy allocates; others: {show(self.copy.others, '.2f')}",
+            *self.method,
+        ]
+        formulas = dict.fromkeys((row.pass_name, row.formula) for row in self.rows)
+        lines += [f"fewest bytes, {name}: {formula}" for name, formula in formulas]
+        return "\n".join([*lines, f"  where {LEGEND}"])
+
+    def write(self, path: Path) -> None:
+        """As JSON: the raw samples, and all that is derived from them."""
+        found = dataclasses.asdict(self)
+        found["bytes_legend"] = LEGEND
+        for copy, fields in zip(self.copies, found["copies"], strict=True):
+            fields |= {name: getattr(copy, name) for name in ("bandwidth", "fresh_bandwidth", "fault_seconds")}
+        for row, fields in zip(self.rows, found["rows"], strict=True):
+            fields |= {"status": "failed" if row.error else "ok", "derived": self.derived(row)}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def read(path: Path) -> Report:
+    """The report that `Report.write` wrote."""
+    found = json.loads(path.read_text())
+
+    def fields(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+        return {field.name: values[field.name] for field in dataclasses.fields(kind)}
+
+    rows = [Row(**{**fields(Row, row), "shape": tuple(row["shape"])}) for row in found["rows"]]
+    copies = [Copy(**fields(Copy, copy)) for copy in found["copies"]]
+    return Report(**{**fields(Report, found), "copies": copies, "rows": rows})

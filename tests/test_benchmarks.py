@@ -1,0 +1,356 @@
+"""The benchmark measures what it says: bytes, times, failures, and the report that a figure is cited from."""
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import torch_lif as lif
+
+ROOT = Path(__file__).parent.parent
+sys.path.append(str(ROOT))  # last: an installed torch_lif stays the one that is tested
+
+pytest.importorskip("tqdm")
+pytest.importorskip("resource", reason="getrusage() is of Unix")
+
+from benchmarks import cases, cli, machine, measure, report, suite  # noqa: E402
+from benchmarks.cases import BASELINE, CASES, IMPLEMENTATIONS, PASSES, Case, Shape  # noqa: E402
+
+SHAPE = Shape(50, 3, 24)
+OPTIONS = suite.Options(torch.float32, False, lif.StepPWL())
+MANY_SYNAPSES = Case("many", "lif", CASES["cuba-lif"].parameters, 0.01, states=4, synapses=3)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """A cache that is flushed at once."""
+    monkeypatch.setattr(measure, "cache_bytes", lambda device: 2**20)
+    monkeypatch.setattr(measure, "FLUSH_LEAST", {"cpu": 2**20, "cuda": 2**20})
+    monkeypatch.setattr(measure, "WARM_UP", 0.0)
+
+
+def meter(device="cpu", repeats=3):
+    return measure.Meter(device, measure.Budget(repeats, 0.0, 1.0))
+
+
+def rows_with(device="cpu", **implementations):
+    """Rows of the case lif by those implementations and the baseline."""
+    implementations |= {BASELINE: IMPLEMENTATIONS[BASELINE]}
+    return list(suite.measure_all([CASES["lif"]], [SHAPE], OPTIONS, implementations, meter(device)))
+
+
+def nbytes(tensors):
+    return sum(t.nbytes for t in tensors)
+
+
+@pytest.mark.parametrize("dtype", cli.DTYPES.values(), ids=cli.DTYPES)
+@pytest.mark.parametrize("case", [*CASES.values(), MANY_SYNAPSES], ids=lambda case: case.name)
+def test_formulas_count_the_tensors(case, dtype, device):
+    """Against the tensors that pass through the op: its input, its results, what it saves, the gradient it returns."""
+    problem = cases.build(case, SHAPE, dtype, device, False, lif.StepPWL())
+    saved = []
+
+    def keep(tensor):
+        saved.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out, state, _ = getattr(lif.functional, case.neuron)(problem.x, **problem.arguments)
+    parameters = [t for t in problem.arguments.values() if isinstance(t, torch.Tensor)]
+    given = {t.data_ptr() for t in (problem.x, *parameters)}
+    checkpoints = [t for t in saved if t.data_ptr() not in given]
+    grad = torch.autograd.grad(out, problem.x, problem.grad_out)
+    last = [s for s in state if s is not None]
+    forward = nbytes([problem.x, out, *last])
+    backward = nbytes([problem.x, problem.grad_out, *checkpoints, *grad])
+    assert checkpoints
+    assert case.bytes_moved("forward", SHAPE, dtype, device) == forward
+    assert case.bytes_moved("forward+backward", SHAPE, dtype, device) == forward + nbytes(checkpoints) + backward
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_cases_are_worth_measuring(case):
+    """Neurons spike, but not all the time; every parameter of the case gets a gradient if it is trainable."""
+    problem = cases.build(case, Shape(200, 4, 64), torch.float32, "cpu", True, lif.StepPWL())
+    gradients = cases.forward_backward(IMPLEMENTATIONS["torch_lif"], problem)
+    assert len(gradients) == 1 + len(case.parameters)
+    assert all(g.abs().sum() > 0 for g in gradients)
+    if case.spiking:
+        assert 0.02 < cases.forward(IMPLEMENTATIONS["torch_lif"], problem).mean() < 0.5
+    assert case.formulas.keys() == PASSES.keys()
+
+
+def test_time_is_that_of_the_call():
+    """Only lower bounds: a sleep may last longer, never shorter."""
+
+    def slow(problem):
+        time.sleep(0.02)
+        return IMPLEMENTATIONS[BASELINE](problem)
+
+    rows = [row for row in rows_with(slow=slow) if row.implementation == "slow"]
+    assert [row.error for row in rows] == ["", ""]
+    assert all(len(row.samples) >= 3 and min(row.samples) > 0.019 and row.median * 1e3 > 19 for row in rows)
+
+
+def test_every_repeat_finds_a_cold_cache(device, monkeypatch):
+    done = []
+    monkeypatch.setattr(measure.Meter, "flush", lambda self: done.append("flush"))
+    m = meter(device, repeats=5)
+    m.measure(lambda: done.append("call"))
+    assert done[-10:] == ["flush", "call"] * 5
+    assert m.flush_bytes >= 2 * m.cache
+
+
+def test_repeats_and_limits():
+    calls = []
+    found = meter(repeats=7).measure(lambda: calls.append(1))
+    assert len(found.samples) == 7
+    assert len(calls) > 7  # warm-up
+    limited = measure.Meter("cpu", measure.Budget(1000, 0.0, 0.01)).measure(lambda: time.sleep(0.02))
+    assert len(limited.samples) == 3
+    longer = measure.Meter("cpu", measure.Budget(1, 0.1, 10.0)).measure(lambda: time.sleep(0.02))
+    assert sum(longer.samples) >= 0.1
+
+
+def test_fresh_memory_is_counted_as_page_faults():
+    _, faults = meter().once(lambda: torch.ones(2**25))  # 128 MiB: malloc takes so much from the system
+    kept = torch.ones(2**20)
+    _, none = meter().once(lambda: kept.add_(1))
+    assert faults > none
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mallopt() is glibc's")
+def test_keep_memory_is_rid_of_page_faults():
+    """In a process of its own, for it cannot be undone. Alignment splits blocks, so that malloc settles after a few calls only."""
+    program = f"import sys; sys.path[:0] = {[p for p in sys.path if p]!r}\n"  # the same torch_lif as here
+    program += """if True:
+        import torch
+        from benchmarks import measure
+        measure.cache_bytes = lambda device: 2**20
+        once = measure.Meter("cpu", measure.Budget(1, 0, 1)).once
+        def faults():
+            return min(once(lambda: torch.ones(2**24))[1] for _ in range(8))
+        print(faults())
+        measure.keep_memory()
+        print(faults())
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    before, after = map(int, done.stdout.split())
+    assert before > 0
+    assert after < before / 10
+
+
+def test_others_are_noticed():
+    """A process that takes half a second of CPU time."""
+    if not machine.busy_seconds():
+        pytest.skip("the system does not tell")
+    others, began = machine.Others(), time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.5: pass"], check=True)
+    assert others.cpus() * (time.perf_counter() - began) > 0.3
+
+
+def test_only_others_are_counted(monkeypatch):
+    """/proc/stat, and a machine on which this process is alone."""
+    stat = (
+        "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 100 20 3 999 999 4 5 6 7 8\ncpu1 1 1 1 1 1 1 1 1 1 1\ncpu2 200 0 0 0 0 0 0 0 0 0\nintr 5\n"
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(machine, "_read", lambda path: stat)
+        patch.setattr(machine, "own_cpus", lambda: {0, 2})
+        assert machine.busy_seconds() == pytest.approx(338 / os.sysconf("SC_CLK_TCK"))
+        patch.setattr(machine, "_read", lambda path: "")
+        assert machine.busy_seconds() is None
+        assert machine.Others().cpus() is None
+    monkeypatch.setattr(machine, "busy_seconds", lambda: sum(os.times()[:2]))
+    others, began = machine.Others(), time.perf_counter()
+    stop = time.process_time() + 0.3
+    while time.process_time() < stop:
+        pass
+    assert others.cpus() * (time.perf_counter() - began) < 0.1
+
+
+def test_a_failing_case_is_reported_and_the_rest_runs():
+    true = IMPLEMENTATIONS[BASELINE]
+
+    def raises(problem):
+        raise MemoryError("no room\nfor more")
+
+    def one_more_spike(problem):
+        out = true(problem)
+        return out + torch.zeros_like(out).index_fill_(1, torch.tensor([7]), 1.0)
+
+    def wrong_gradient(problem):
+        out = true(problem)
+        return out.detach() + 1.1 * (out - out.detach())
+
+    calls = iter(range(3))
+
+    def breaks_later(problem):
+        if torch.is_grad_enabled() and next(calls, None) is None:
+            raise RuntimeError("broke")
+        return true(problem)
+
+    rows = rows_with(raises=raises, one_more_spike=one_more_spike, wrong_gradient=wrong_gradient, breaks_later=breaks_later)
+    errors = {(row.implementation, row.pass_name): row.error for row in rows}
+    for name in PASSES:
+        assert errors["raises", name] == "MemoryError: no room"
+        assert errors["one_more_spike", name] == "output differs from eager's in 72 of 3600 places"
+        assert "gradient of x differs from eager's by 0.1 of" in errors["wrong_gradient", name]
+        assert errors[BASELINE, name] == ""
+    assert errors["breaks_later", "forward"] == ""
+    assert errors["breaks_later", "forward+backward"] == "RuntimeError: broke"
+    assert all(bool(row.samples) != bool(row.error) for row in rows)
+
+
+def test_without_a_baseline_nothing_counts_as_checked():
+    def raises(problem):
+        raise MemoryError
+
+    fused = IMPLEMENTATIONS["torch_lif"]
+    problem = cases.build(CASES["lif"], SHAPE, torch.float32, "cpu", False, lif.StepPWL())
+    alone = suite.check({"torch_lif": fused}, problem)
+    beside = suite.check({BASELINE: raises, "torch_lif": fused}, problem)
+    both = suite.check({BASELINE: IMPLEMENTATIONS[BASELINE], "torch_lif": fused}, problem)
+    assert alone["torch_lif"] == beside["torch_lif"] == ("not checked: eager did not run", "")
+    assert both["torch_lif"].check.startswith("output equal to eager's")
+
+
+def made_up():
+    """100 MB in 10 ms, where a copy moves 20 GB/s: half its bandwidth, and five times as fast as the baseline. There are CPUs left
+    for others, but not enough for those beside the baseline of the other pass."""
+    place = machine.describe("cpu") | {"threads": 2, "cpus": 3}
+    copies = [measure.Copy(10**9, [0.05, 0.05, 9.0], 10**9, [0.15], 1000), measure.Copy(10**9, [0.06], 10**9, [0.2], 1000)]
+    row = {"case": "lif", "pass_name": "forward", "shape": (10, 2, 5), "dtype": "float32", "formula": "T", "bytes_moved": 10**8}
+    fast = report.Row(implementation="torch_lif", **row, samples=[0.01, 0.02, 0.01, 0.008, 0.01], faults=20.0, others=0.5)
+    slow = report.Row(implementation=BASELINE, **row, samples=[0.05])
+    broken = report.Row(implementation="broken", **row, error="RuntimeError: broke")
+    backward = [dataclasses.replace(fast, pass_name="backward"), dataclasses.replace(slow, pass_name="backward", others=1.3)]
+    return report.Report("python -m benchmarks lif", "2026-01-01", place, ["by hand"], copies, [fast, slow, broken, *backward])
+
+
+def test_derived_figures():
+    made = made_up()
+    figures = made.derived(made.rows[0])
+    expected = {
+        "ms": 10.0,
+        "quartile_1_ms": 10.0,
+        "quartile_3_ms": 10.0,
+        "neuron_steps_per_s": 1e4,
+        "gb_per_s": 10.0,
+        "copy_fraction": 0.5,
+        "fault_fraction": 20 * (0.15 - 0.05) / 1000 / 0.01,
+        "speedup": 5.0,
+        "disturbed": False,
+    }
+    assert figures == pytest.approx(expected)
+    assert made.derived(made.rows[1])["speedup"] == 1.0
+    assert made.derived(made.rows[2]) == dict.fromkeys(report.FIGURES) | {"disturbed": False}
+    assert [made.derived(row)["disturbed"] for row in made.rows] == [False, False, False, True, True]
+    made.machine["cpus"] = 4
+    assert not made.derived(made.rows[4])["disturbed"]
+
+
+def test_table():
+    made = made_up()
+    lines = made.table().splitlines()
+    titles, fast, _, broken = (" ".join(line.split()) for line in lines[:4])
+    assert titles == "case T x B x N pass by ms quartiles Mns/s GB/s of copy speed-up faults others"
+    assert fast == "lif 10x2x5 forward torch_lif 10.000 10.000 .. 10.000 0.0 10.00 50.0% 5.00 20% 0.50"
+    assert broken.startswith("lif 10x2x5 forward broken failed")
+    assert lines[5].endswith("1.30!")
+    assert lines[6] == "failed: lif 10x2x5 forward broken: RuntimeError: broke"
+    assert lines[7].startswith("!: the machine was busy during this row")
+    assert len(lines) == 8
+    for copy in made.copies:
+        copy.others = 1.5
+    assert made.table().splitlines()[8].startswith("!: the machine was busy while copies were timed")
+
+
+def test_json_round_trip(tmp_path):
+    made, path = made_up(), tmp_path / "new" / "report.json"
+    made.write(path)
+    assert report.read(path) == made
+    rows = json.loads(path.read_text())["rows"]
+    assert rows[0]["derived"] == made.derived(made.rows[0])
+    assert [row["status"] for row in rows] == ["ok", "ok", "failed", "ok", "ok"]
+
+
+def test_shapes():
+    assert cli.parse_shapes("500x16x512, 1x2x3") == [(500, 16, 512), (1, 2, 3)]
+
+
+@pytest.mark.parametrize("text", ["", "10x20", "1x2x3x4", "axbxc", "0x1x1", "1x-2x3", "1x2.5x3", "1x2x3,", "1X2X3"])
+def test_shapes_that_are_none(text, capsys):
+    with pytest.raises(argparse.ArgumentTypeError, match="expected TxBxN"):
+        cli.parse_shapes(text)
+    with pytest.raises(SystemExit):
+        cli.main(["lif", "--shapes", text])
+    assert "expected TxBxN" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["lif", "--threads", "0"], "--threads 0, expected 1 or more"),
+        (["lif", "--neuron", "izhikevich"], "invalid choice: 'izhikevich'"),
+        (["lif", "--dtype", "int8"], "invalid choice: 'int8'"),
+        *([] if torch.cuda.is_available() else [(["lif", "--device", "cuda"], "PyTorch finds no GPU")]),
+    ],
+)
+def test_bad_arguments(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_end_to_end(device, tmp_path, capsys, monkeypatch, threads):
+    monkeypatch.chdir(tmp_path)
+    threads(torch.get_num_threads())  # restored afterwards
+    seen = set()
+
+    def spy(problem):
+        seen.add((len(problem.leaves) - len(problem.case.parameters), type(problem.arguments.get("surrogate", lif.SuperSpike()))))
+        return IMPLEMENTATIONS[BASELINE](problem)
+
+    monkeypatch.setitem(IMPLEMENTATIONS, "spy", spy)
+    shapes = ["--shapes", "40x2x16,20x1x300", "--repeats", "2", "--min-time", "0", "--device", device]
+    assert cli.main(["all", *shapes, "--threads", "1", "--trainable", "--surrogate", "super_spike"]) == 0
+    out = capsys.readouterr().out
+    found = report.read(tmp_path / f"runs/benchmarks/all-{device}.json")
+    assert len(found.rows) == len(CASES) * 2 * len(PASSES) * len(IMPLEMENTATIONS)
+    assert seen == {(1, lif.SuperSpike)}
+    assert {row.shape for row in found.rows} == {(40, 2, 16), (20, 1, 300)}
+    assert all(math.isfinite(row.median) and not row.error for row in found.rows)
+    assert all(row.check.startswith("output equal") for row in found.rows if row.implementation != BASELINE)
+    assert (found.rows[0].peak is None) == (device == "cpu")
+    assert found.machine["threads"] == 1
+    assert found.command.startswith("python -m benchmarks all --shapes 40x2x16,20x1x300")
+    assert found.copy.bandwidth > 0
+    place = machine.processor() if device == "cpu" else "CUDA"
+    for text in (found.table(), cases.TRAINING, cases.LEGEND, place, "gradients of x and all parameters"):
+        assert text in out
+
+
+def test_end_to_end_with_a_failure(tmp_path, capsys, monkeypatch):
+    def broken(problem):
+        raise RuntimeError("broke")
+
+    monkeypatch.setitem(IMPLEMENTATIONS, "broken", broken)
+    path = tmp_path / "failed.json"
+    common = ["--neuron", "li", "--device", "cpu", "--shapes", "40x2x16", "--repeats", "2", "--min-time", "0", "--json", str(path)]
+    assert cli.main(["lif", *common, "--dtype", "bfloat16"]) == 1
+    assert "failed: li 40x2x16 forward broken: RuntimeError: broke" in capsys.readouterr().out
+    rows = report.read(path).rows
+    assert [bool(row.error) for row in rows] == [row.implementation == "broken" for row in rows]
+    monkeypatch.delitem(IMPLEMENTATIONS, "broken")
+    assert cli.main(["lif", *common, "--no-eager"]) == 0
+    assert "NOT checked" in capsys.readouterr().out
+    assert {row.check for row in report.read(path).rows} == {"not checked: eager did not run"}

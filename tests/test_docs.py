@@ -1,0 +1,54 @@
+"""The documentation's code runs, and what it names exists."""
+
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import torch_lif as lif
+from cases import CASES
+from torch_lif import _C
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_readme_examples_run_in_order():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) >= 3
+    names = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    assert names["spikes"].shape == (8, 100, 512)
+    assert names["model"][0].weight.grad is not None
+
+
+@pytest.mark.parametrize("module", [lif, lif.functional, lif.reference, lif.surrogate, lif.neurons.lif, lif.neurons.li], ids=lambda m: m.__name__)
+def test_doctests(module):
+    assert doctest.testmod(module, extraglobs={"torch": torch, "lif": lif}).failed == 0
+
+
+def test_every_neuron_is_tested_and_documented():
+    names = set(_C.neurons())
+    assert {case.name for case in CASES} == names
+    readme = (ROOT / "README.md").read_text()
+    for name in names:
+        assert f"`functional.{name}`" in readme
+        assert callable(getattr(lif.functional, name))
+        assert callable(getattr(lif.reference, name))
+
+
+@pytest.mark.parametrize("name", [name for name in lif.__all__ if isinstance(getattr(lif, name), type)])
+def test_public_classes_have_docstrings(name):
+    text = getattr(lif, name).__doc__
+    assert text
+    assert len(text) > 60
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
+def test_links_and_files_exist(page):
+    text = (ROOT / page).read_text()
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert target.startswith("http") or (ROOT / page).parent.joinpath(target).exists(), target
+    for path in re.findall(r"`((?:csrc|torch_lif|tests|examples|benchmarks)/[\w./]+\.\w+)`", text):
+        assert (ROOT / path).exists(), path
