@@ -15,11 +15,15 @@ import os as _os
 import torch as _torch
 
 try:
-    from . import _C
+    import torch_lif._C as _C
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "torch_lif has not been compiled here: run pip install --no-build-isolation <the source folder>, or make build in it"
+    ) from error
 except ImportError as error:
     raise ImportError(
         f"the compiled part of torch_lif cannot be loaded ({error}). It has to be built against the PyTorch that is installed, "
-        f"which is {_torch.__version__}: run pip install --no-build-isolation <the source folder> again"
+        f"which is {_torch.__version__}: run pip install --no-build-isolation --force-reinstall <the source folder>"
     ) from error
 
 if _os.environ.get("TORCH_LIF_ISA"):

@@ -4,7 +4,9 @@ import platform
 
 import torch
 
-from . import _C, __version__
+import torch_lif._C as _C
+
+from . import __version__
 
 
 def main() -> None:
