@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch_lif as lif
 from cases import CASES
+
+import torch_lif as lif
 from torch_lif import _C
 
 ROOT = Path(__file__).parent.parent
@@ -23,7 +24,9 @@ def test_readme_examples_run_in_order():
     assert names["model"][0].weight.grad is not None
 
 
-@pytest.mark.parametrize("module", [lif, lif.functional, lif.reference, lif.surrogate, lif.neurons.lif, lif.neurons.li], ids=lambda m: m.__name__)
+@pytest.mark.parametrize(
+    "module", [lif, lif.functional, lif.reference, lif.surrogate, lif.neurons.lif, lif.neurons.li], ids=lambda m: m.__name__
+)
 def test_doctests(module):
     assert doctest.testmod(module, extraglobs={"torch": torch, "lif": lif}).failed == 0
 

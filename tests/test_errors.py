@@ -199,7 +199,12 @@ def test_backward_op_called_directly():
 @pytest.mark.parametrize("name", ["threshold", "decay_mem", "noise", "state"])
 def test_mixed_devices(name):
     """No silent copy to another device, in either direction, not even of a single number."""
-    values = {"threshold": torch.tensor(1.0), "decay_mem": torch.full((6,), 0.9), "noise": torch.zeros(2, 5, 6), "state": (torch.zeros(2, 6),)}
+    values = {
+        "threshold": torch.tensor(1.0),
+        "decay_mem": torch.full((6,), 0.9),
+        "noise": torch.zeros(2, 5, 6),
+        "state": (torch.zeros(2, 6),),
+    }
     argument = "the initial state v" if name == "state" else name
     with pytest.raises(ValueError, match=rf"{argument} is on cpu but x is on cuda:0; move it with {argument}.to\(x.device\)"):
         call(**{"x": X.cuda(), name: values[name]})

@@ -11,16 +11,17 @@ what they compute: `reference`. Surrogate gradients: `surrogate`.
 """
 
 import os as _os
+from importlib.util import find_spec as _find_spec
 
 import torch as _torch
 
 try:
-    import torch_lif._C as _C
-except ModuleNotFoundError as error:
-    raise ImportError(
-        "torch_lif has not been compiled here: run pip install --no-build-isolation <the source folder>, or make build in it"
-    ) from error
+    from . import _C as _C
 except ImportError as error:
+    if _find_spec("torch_lif._C") is None:
+        raise ImportError(
+            "torch_lif has not been compiled here: run pip install --no-build-isolation <the source folder>, or make build in it"
+        ) from None
     raise ImportError(
         f"the compiled part of torch_lif cannot be loaded ({error}). It has to be built against the PyTorch that is installed, "
         f"which is {_torch.__version__}: run pip install --no-build-isolation --force-reinstall <the source folder>"

@@ -4,9 +4,7 @@ import platform
 
 import torch
 
-import torch_lif._C as _C
-
-from . import __version__
+from . import _C, __version__
 
 
 def main() -> None:
