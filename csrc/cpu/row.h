@@ -44,7 +44,7 @@ struct row {
 #define STORE_G_INPUT(name, KIND) STORE_##KIND(r.g_inputs[INPUT_##name], g_in.name)
 #define STORE_G_PARAM(name, KIND) STORE_##KIND(r.g_params[PARAM_##name], g_p.name)
 
-LIF_FN void forward_body(const struct row *row, struct lif_options o, int S) {
+LIF_FN void forward_body(const struct row *row, struct options o, int S) {
   const struct row r = *row;
   LIF_INDEPENDENT
   for (int64_t n = 0; n < r.count; n++) {
@@ -61,7 +61,7 @@ LIF_FN void forward_body(const struct row *row, struct lif_options o, int S) {
   }
 }
 
-LIF_FN void backward_body(const struct row *row, struct lif_options o, int S) {
+LIF_FN void backward_body(const struct row *row, struct options o, int S) {
   const struct row r = *row;
   LIF_INDEPENDENT
   for (int64_t n = 0; n < r.count; n++) {
@@ -97,7 +97,7 @@ LIF_FN void backward_body(const struct row *row, struct lif_options o, int S) {
   }
 
 static void forward_row(const struct row *row) {
-  struct lif_options o = *row->options;
+  struct options o = in_precision(row->options);
   if (!o.smooth) {
     o.smooth = 0;
     WITH_CONSTANT_SYNAPSES(forward_body)
@@ -106,7 +106,7 @@ static void forward_row(const struct row *row) {
 }
 
 static void backward_row(const struct row *row) {
-  struct lif_options o = *row->options;
+  struct options o = in_precision(row->options);
 #define LIF_CASE(name, class_name, params)  \
   case LIF_SURROGATE_##name:                \
     o.surrogate = LIF_SURROGATE_##name;     \

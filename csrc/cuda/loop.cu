@@ -1,14 +1,14 @@
 /* The time loop on CUDA. Compiled once for each neuron (NEURON) and storage type (LIF_STORAGE).
  *
  * One thread a neuron of one batch item: its state stays in registers, t is the loop, and neighbouring threads read and
- * write neighbouring neurons. SYN is the number of synapses as a compile-time constant, so that what a neuron keeps a
- * synapse is in registers too; SYN < 0 stands for any number, kept in the workspace in device memory. */
+ * write neighbouring neurons. Sequences come through a ring in shared memory (ring.h), a chunk of steps at a time; a chunk
+ * is a checkpoint's interval. SYN is the number of synapses as a compile-time constant, so that what a neuron keeps a
+ * synapse is in registers too; SYN < 0 stands for any number, kept in the workspace in device memory, read without a ring. */
 #include "../neuron/neuron.h"
 #include NEURON_HEADER
 #include "kernels.h"
+#include "ring.h"
 #include "storage.h"
-
-#define THREADS 64
 
 /* The members a synapse of a view: an array in registers, or a piece of the workspace. */
 #define BIND_PER_NEURON(view, name)
@@ -49,6 +49,17 @@
   {                                                                            \
     const column<stored> from(a.inputs[INPUT_##name], b, n);                   \
     EACH_##KIND(in.name, value = from.at ? unpack(from.read(t, k)) : REAL(0);) \
+  }
+/* The same through the ring; `field` counts the values of one step, in the same order as FETCH_INPUT put them there. */
+#define FETCH_INPUT(name, KIND)                                                                                        \
+  {                                                                                                                    \
+    const column<stored> from(a.inputs[INPUT_##name], b, n);                                                           \
+    if (from.at) EACH_##KIND(in.name, (void)value; ring.fetch(chunk_fetched, field++, from, k, first_fetched, steps);) \
+  }
+#define TAKE_INPUT(name, KIND)                                                    \
+  {                                                                               \
+    const bool given = a.inputs[INPUT_##name].data != nullptr;                    \
+    EACH_##KIND(in.name, value = given ? ring.take(chunk, u, field++) : REAL(0);) \
   }
 #define READ_PARAM(name, KIND)                                        \
   {                                                                   \
@@ -106,21 +117,29 @@
     const column<real> to(a.grad_params[PARAM_##name], b, n); \
     if (to.at) EACH_##KIND(g_p.name, to.write(0, k, value);)  \
   }
-/* The stash: states of the interval being replayed, in shared memory; `slot` counts the values of one step. */
-#define STASH(name, KIND) EACH_##KIND(s.name, stash[(step_index * values + slot++) * THREADS + threadIdx.x] = value;)
-#define UNSTASH(name, KIND) EACH_##KIND(s.name, value = stash[(step_index * values + slot++) * THREADS + threadIdx.x];)
+/* The stash: states before each step of the chunk being replayed, but the last, in shared memory; `slot` counts the values of
+ * one step. */
+#define STASH(name, KIND) EACH_##KIND(s.name, stash[(u * values + slot++) * THREADS] = value;)
+#define UNSTASH(name, KIND) EACH_##KIND(s.name, value = stash[(u * values + slot++) * THREADS];)
 #define COUNT_VALUES(name, KIND) +(LIF_##KIND == LIF_PER_SYNAPSE ? (SYN > 0 ? SYN : 0) : 1)
 
+#define FIELD_KIND(name, KIND) LIF_##KIND,
+static const int input_kinds[] = {NEURON_INPUTS(FIELD_KIND)};
+
+enum { STASHED = CHUNK - 1 };
 enum { WORKSPACE_FIELDS = 2 * (INPUT_COUNT + PARAM_COUNT + STATE_COUNT) };
 
 template <int SYN>
-__global__ void __launch_bounds__(THREADS) forward_kernel(const lif_args a) {
+__global__ void __launch_bounds__(THREADS) forward_kernel(const lif_args a, ring ring) {
+  extern __shared__ __align__(16) unsigned char shared_memory[];
+  ring.memory = (stored *)shared_memory + threadIdx.x;
   const int64_t id = blockIdx.x * (int64_t)THREADS + threadIdx.x;
   if (id >= a.B * a.N) return;
   const int64_t b = id / a.N, n = id % a.N;
   const int S = SYN >= 0 ? SYN : a.S;
   real *workspace = (real *)a.workspace + (SYN < 0 ? id * WORKSPACE_FIELDS * S : 0);
   (void)workspace; /* not every neuron has fields a synapse */
+  const struct options o = in_precision(&a.options);
   struct params p;
   struct states s;
   struct inputs in;
@@ -130,32 +149,57 @@ __global__ void __launch_bounds__(THREADS) forward_kernel(const lif_args a) {
   NEURON_PARAMS(READ_PARAM)
   NEURON_STATES(READ_FIRST)
   const column<stored> out(a.out, b, n);
-  const int64_t interval = a.checkpoint_interval ? a.checkpoint_interval : a.T;
-  int64_t interval_index = 0;
-  for (int64_t first = 0; first < a.T; first += interval, interval_index++) {
-    NEURON_STATES(WRITE_CHECKPOINT)
-    const int64_t end = a.T - first < interval ? a.T : first + interval;
-#pragma unroll(SYN < 0 ? 1 : 8)
-    for (int64_t t = first; t < end; t++) {
+
+  if (SYN < 0) {
+    for (int64_t t = 0; t < a.T; t++) {
+      const int64_t interval_index = t;
+      NEURON_STATES(WRITE_CHECKPOINT)
       NEURON_INPUTS(READ_INPUT)
-      out.write(t, 0, pack(step(S, &a.options, &p, &s, &in, &s)));
+      out.write(t, 0, pack(step(S, &o, &p, &s, &in, &s)));
       NEURON_STATES(WRITE_RECORD)
+    }
+  } else {
+    const int64_t chunks = (a.T + CHUNK - 1) / CHUNK;
+    const auto fetch = [&](int64_t chunk_fetched) {
+      const int64_t first_fetched = chunk_fetched * CHUNK;
+      const int steps = (int)(a.T - first_fetched < CHUNK ? a.T - first_fetched : CHUNK);
+      int field = 0;
+      if (chunk_fetched < chunks) { NEURON_INPUTS(FETCH_INPUT) }
+      ring.commit();
+    };
+    for (int c = 0; c + 1 < ring.depth; c++) fetch(c);
+    for (int64_t chunk = 0; chunk < chunks; chunk++) {
+      fetch(chunk + ring.depth - 1);
+      ring.wait();
+      const int64_t interval_index = chunk, first = chunk * CHUNK;
+      NEURON_STATES(WRITE_CHECKPOINT)
+      const int steps = (int)(a.T - first < CHUNK ? a.T - first : CHUNK);
+#pragma unroll 4
+      for (int u = 0; u < steps; u++) {
+        const int64_t t = first + u;
+        int field = 0;
+        NEURON_INPUTS(TAKE_INPUT)
+        out.write(t, 0, pack(step(S, &o, &p, &s, &in, &s)));
+        NEURON_STATES(WRITE_RECORD)
+      }
     }
   }
   NEURON_STATES(WRITE_LAST)
 }
 
 template <int SYN>
-__global__ void __launch_bounds__(THREADS) backward_kernel(const lif_args a) {
+__global__ void __launch_bounds__(THREADS) backward_kernel(const lif_args a, ring ring) {
   extern __shared__ __align__(16) unsigned char shared_memory[];
-  real *stash = (real *)shared_memory;
+  constexpr int values = 0 NEURON_STATES(COUNT_VALUES);
+  real *stash = (real *)shared_memory + threadIdx.x;
+  ring.memory = (stored *)((real *)shared_memory + (SYN < 0 ? 0 : STASHED * values * THREADS)) + threadIdx.x;
   const int64_t id = blockIdx.x * (int64_t)THREADS + threadIdx.x;
   if (id >= a.B * a.N) return;
   const int64_t b = id / a.N, n = id % a.N;
   const int S = SYN >= 0 ? SYN : a.S;
   real *workspace = (real *)a.workspace + (SYN < 0 ? id * WORKSPACE_FIELDS * S : 0);
   (void)workspace; /* not every neuron has fields a synapse */
-  constexpr int values = 0 NEURON_STATES(COUNT_VALUES);
+  const struct options o = in_precision(&a.options);
   struct params p, g_p;
   struct states s, g;
   struct inputs in, g_in;
@@ -169,51 +213,89 @@ __global__ void __launch_bounds__(THREADS) backward_kernel(const lif_args a) {
   NEURON_PARAMS(CLEAR_GRAD_PARAM)
   NEURON_STATES(READ_GRAD_LAST)
   const column<stored> grad_out(a.grad_out, b, n);
-  for (int64_t end = a.T; end > 0;) {
-    const int64_t interval_index = (end - 1) / a.checkpoint_interval, first = interval_index * a.checkpoint_interval;
-    NEURON_STATES(READ_CHECKPOINT)
-    /* Values in the workspace are not stashed: then the interval is 1 and there is nothing to replay. */
-    if (SYN >= 0) {
-#pragma unroll 4
-      for (int64_t t = first; t < end - 1; t++) {
-        const int step_index = (int)(t - first);
-        int slot = 0;
-        NEURON_STATES(STASH)
-        NEURON_INPUTS(READ_INPUT)
-        step(S, &a.options, &p, &s, &in, &s);
-      }
-    }
-#pragma unroll(SYN < 0 ? 1 : 4)
-    for (int64_t t = end - 1; t >= first; t--) {
-      if (SYN >= 0 && t < end - 1) {
-        const int step_index = (int)(t - first);
-        int slot = 0;
-        NEURON_STATES(UNSTASH)
-      }
+
+  if (SYN < 0) {
+    for (int64_t t = a.T - 1; t >= 0; t--) {
+      const int64_t interval_index = t;
+      NEURON_STATES(READ_CHECKPOINT)
       NEURON_INPUTS(READ_INPUT)
       const real g_out = grad_out.at ? unpack(grad_out.read(t, 0)) : REAL(0);
       NEURON_STATES(ADD_GRAD_RECORD)
-      step_backward(S, &a.options, &p, &s, &in, g_out, &g, &g, &g_in, &g_p);
+      step_backward(S, &o, &p, &s, &in, g_out, &g, &g, &g_in, &g_p);
       NEURON_INPUTS(WRITE_GRAD_INPUT)
     }
-    end = first;
+  } else {
+    /* Chunks are counted from the end: chunk 0 holds the last steps. */
+    const int64_t chunks = (a.T + CHUNK - 1) / CHUNK;
+    const auto fetch = [&](int64_t chunk_fetched) {
+      const int64_t first_fetched = (chunks - 1 - chunk_fetched) * CHUNK;
+      const int steps = (int)(a.T - first_fetched < CHUNK ? a.T - first_fetched : CHUNK);
+      int field = 0;
+      if (chunk_fetched < chunks) {
+        NEURON_INPUTS(FETCH_INPUT)
+        if (grad_out.at) ring.fetch(chunk_fetched, field++, grad_out, 0, first_fetched, steps);
+      }
+      ring.commit();
+    };
+    for (int c = 0; c + 1 < ring.depth; c++) fetch(c);
+    for (int64_t chunk = 0; chunk < chunks; chunk++) {
+      fetch(chunk + ring.depth - 1);
+      const int64_t interval_index = chunks - 1 - chunk, first = interval_index * CHUNK;
+      const int steps = (int)(a.T - first < CHUNK ? a.T - first : CHUNK);
+      NEURON_STATES(READ_CHECKPOINT)
+      ring.wait();
+#pragma unroll 4
+      for (int u = 0; u + 1 < steps; u++) {
+        int slot = 0, field = 0;
+        NEURON_STATES(STASH)
+        NEURON_INPUTS(TAKE_INPUT)
+        step(S, &o, &p, &s, &in, &s);
+      }
+#pragma unroll 2
+      for (int u = steps - 1; u >= 0; u--) {
+        const int64_t t = first + u;
+        int slot = 0, field = 0;
+        if (u + 1 < steps) { NEURON_STATES(UNSTASH) }
+        NEURON_INPUTS(TAKE_INPUT)
+        const real g_out = grad_out.at ? ring.take(chunk, u, field) : REAL(0);
+        NEURON_STATES(ADD_GRAD_RECORD)
+        step_backward(S, &o, &p, &s, &in, g_out, &g, &g, &g_in, &g_p);
+        NEURON_INPUTS(WRITE_GRAD_INPUT)
+      }
+    }
   }
   NEURON_STATES(WRITE_GRAD_FIRST)
   NEURON_PARAMS(WRITE_GRAD_PARAM)
 }
 
-static unsigned blocks(const lif_args *a) { return (unsigned)((a->B * a->N + THREADS - 1) / THREADS); }
+/* Starts a kernel with as deep a ring as the GPU's shared memory allows. `fields`: values of a time step in the ring;
+ * `before`: bytes of shared memory that the kernel uses besides. */
+template <class Kernel>
+static int start(Kernel kernel, const lif_args *a, lif_stream stream, int fields, size_t before) {
+  int device, most;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  if (error != cudaSuccess) return (int)error;
+  const size_t chunk = sizeof(stored) * CHUNK * THREADS * (size_t)fields;
+  ring ring = {nullptr, 1, fields};
+  while (ring.depth < DEEPEST && before + (size_t)(ring.depth + 1) * chunk <= (size_t)most) ring.depth++;
+  const size_t shared = before + (size_t)ring.depth * chunk;
+  if (shared > 48 * 1024) error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+  if (error != cudaSuccess) return (int)error;
+  kernel<<<(unsigned)((a->B * a->N + THREADS - 1) / THREADS), THREADS, shared, stream>>>(*a, ring);
+  return (int)cudaGetLastError();
+}
 
 template <int SYN>
 static int launch(const lif_args *a, lif_stream stream, bool backward) {
-  if (backward) {
-    constexpr int values = 0 NEURON_STATES(COUNT_VALUES);
-    const size_t shared = SYN < 0 ? 0 : sizeof(real) * values * THREADS * a->checkpoint_interval;
-    backward_kernel<SYN><<<blocks(a), THREADS, shared, stream>>>(*a);
-  } else {
-    forward_kernel<SYN><<<blocks(a), THREADS, 0, stream>>>(*a);
-  }
-  return (int)cudaGetLastError();
+  constexpr int values = 0 NEURON_STATES(COUNT_VALUES);
+  int fields = 0;
+  if (SYN >= 0)
+    for (int f = 0; f < INPUT_COUNT; f++)
+      if (a->inputs[f].data) fields += lif_width(input_kinds[f], a->S);
+  if (!backward) return start(forward_kernel<SYN>, a, stream, fields, 0);
+  if (SYN >= 0) fields += a->grad_out.data != nullptr;
+  return start(backward_kernel<SYN>, a, stream, fields, SYN < 0 ? 0 : sizeof(real) * STASHED * values * THREADS);
 }
 
 static int launch_any(const lif_args *a, lif_stream stream, bool backward) {

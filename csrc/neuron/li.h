@@ -17,7 +17,7 @@
 
 NEURON_STRUCTS
 
-LIF_FN real step(int S, const struct lif_options *o, const struct params *p, const struct states *s, const struct inputs *in,
+LIF_FN real step(int S, const struct options *o, const struct params *p, const struct states *s, const struct inputs *in,
                  struct states *next) {
   (void)S, (void)o;
   const real j = s->i + in->x;
@@ -27,9 +27,8 @@ LIF_FN real step(int S, const struct lif_options *o, const struct params *p, con
   return v;
 }
 
-LIF_FN void step_backward(int S, const struct lif_options *o, const struct params *p, const struct states *s,
-                          const struct inputs *in, real g_out, const struct states *g_next, struct states *g, struct inputs *g_in,
-                          struct params *g_p) {
+LIF_FN void step_backward(int S, const struct options *o, const struct params *p, const struct states *s, const struct inputs *in,
+                          real g_out, const struct states *g_next, struct states *g, struct inputs *g_in, struct params *g_p) {
   (void)S;
   const real j = s->i + in->x;
   const real g_v = g_out + g_next->v;

@@ -29,7 +29,7 @@ LIF_FN real membrane(int S, const struct params *p, const struct states *s, cons
   return ((s->v * p->decay_mem + total) + in->noise) + p->bias;
 }
 
-LIF_FN real step(int S, const struct lif_options *o, const struct params *p, const struct states *s, const struct inputs *in,
+LIF_FN real step(int S, const struct options *o, const struct params *p, const struct states *s, const struct inputs *in,
                  struct states *next) {
   const real v = membrane(S, p, s, in, next->i);
   const real n = spike_count(o, v, p->threshold, OPTION(o, max_spikes));
@@ -37,9 +37,8 @@ LIF_FN real step(int S, const struct lif_options *o, const struct params *p, con
   return n;
 }
 
-LIF_FN void step_backward(int S, const struct lif_options *o, const struct params *p, const struct states *s,
-                          const struct inputs *in, real g_out, const struct states *g_next, struct states *g, struct inputs *g_in,
-                          struct params *g_p) {
+LIF_FN void step_backward(int S, const struct options *o, const struct params *p, const struct states *s, const struct inputs *in,
+                          real g_out, const struct states *g_next, struct states *g, struct inputs *g_in, struct params *g_p) {
   const real v = membrane(S, p, s, in, 0);
   const struct slope spike = surrogate_slope(o, v, p->threshold, OPTION(o, max_spikes));
   const real g_n = g_out - g_next->v * p->threshold;

@@ -42,7 +42,7 @@
   enum { NEURON_STATES(LIF_STATE_INDEX) STATE_COUNT }; \
   enum { NEURON_OPTIONS(LIF_OPTION_INDEX) OPTION_COUNT };
 
-#define OPTION(options, name) ((real)(options)->values[OPTION_##name])
+#define OPTION(options, name) ((options)->values[OPTION_##name])
 
 /* For files compiled once a neuron, with -DNEURON=<name>. */
 #define LIF_STRING_(token) #token

@@ -6,7 +6,7 @@
 
 /* Rockpool's multi-spike count, at most max_spikes. The product, not a select: it lets a NaN membrane give a NaN count,
  * as the eager loop does. */
-LIF_FN real spike_count(const struct lif_options *o, real v, real threshold, real max_spikes) {
+LIF_FN real spike_count(const struct options *o, real v, real threshold, real max_spikes) {
   if (o->smooth) return surrogate_smooth(o, v, threshold, max_spikes);
   const real reached = v >= threshold ? REAL(1) : REAL(0);
   const real count = reached * real_floor(v / threshold);

@@ -7,6 +7,23 @@
 #ifndef LIF_SURROGATE_H
 #define LIF_SURROGATE_H
 
+/* struct lif_options in the precision computed in; made once a launch or row. */
+struct options {
+  int surrogate, smooth, param_gradients;
+  real surrogate_params[LIF_MAX_SURROGATE_PARAMS];
+  real values[LIF_MAX_OPTIONS];
+};
+
+LIF_FN struct options in_precision(const struct lif_options *given) {
+  struct options o;
+  o.surrogate = given->surrogate;
+  o.smooth = given->smooth;
+  o.param_gradients = given->param_gradients;
+  for (int k = 0; k < LIF_MAX_SURROGATE_PARAMS; k++) o.surrogate_params[k] = (real)given->surrogate_params[k];
+  for (int k = 0; k < LIF_MAX_OPTIONS; k++) o.values[k] = (real)given->values[k];
+  return o;
+}
+
 struct slope {
   real v, threshold;
 };
@@ -84,24 +101,18 @@ LIF_FN real super_spike_smooth(real v, real threshold, const real *p, real max_s
 enum { LIF_SURROGATES(LIF_SURROGATE_ID) LIF_SURROGATE_COUNT };
 #undef LIF_SURROGATE_ID
 
-LIF_FN struct slope surrogate_slope(const struct lif_options *o, real v, real threshold, real max_spikes) {
-  const real p[LIF_MAX_SURROGATE_PARAMS] = {(real)o->surrogate_params[0], (real)o->surrogate_params[1],
-                                            (real)o->surrogate_params[2], (real)o->surrogate_params[3],
-                                            (real)o->surrogate_params[4], (real)o->surrogate_params[5]};
+LIF_FN struct slope surrogate_slope(const struct options *o, real v, real threshold, real max_spikes) {
   const struct slope none = {REAL(0), REAL(0)};
 #define LIF_CASE(name, class_name, params) \
-  case LIF_SURROGATE_##name: return name##_slope(v, threshold, p, max_spikes);
+  case LIF_SURROGATE_##name: return name##_slope(v, threshold, o->surrogate_params, max_spikes);
   switch (o->surrogate) { LIF_SURROGATES(LIF_CASE) }
 #undef LIF_CASE
   return none;
 }
 
-LIF_COLD_FN real surrogate_smooth(const struct lif_options *o, real v, real threshold, real max_spikes) {
-  const real p[LIF_MAX_SURROGATE_PARAMS] = {(real)o->surrogate_params[0], (real)o->surrogate_params[1],
-                                            (real)o->surrogate_params[2], (real)o->surrogate_params[3],
-                                            (real)o->surrogate_params[4], (real)o->surrogate_params[5]};
+LIF_COLD_FN real surrogate_smooth(const struct options *o, real v, real threshold, real max_spikes) {
 #define LIF_CASE(name, class_name, params) \
-  case LIF_SURROGATE_##name: return name##_smooth(v, threshold, p, max_spikes);
+  case LIF_SURROGATE_##name: return name##_smooth(v, threshold, o->surrogate_params, max_spikes);
   switch (o->surrogate) { LIF_SURROGATES(LIF_CASE) }
 #undef LIF_CASE
   return REAL(0);

@@ -37,12 +37,20 @@ static void read_all(Launch &launch, const lif_neuron &neuron, const OptionalTen
   for (int f = 0; f < neuron.n_params; f++) launch.args.params[f] = launch.read_param(item(params, f), neuron.params[f].kind);
 }
 
+static void check_interval(const lif_neuron &neuron, const Tensor &x, const Config &config, int64_t interval, bool may_be_none) {
+  /* A meta tensor does not know which device it stands for. */
+  const int64_t expected = x.is_meta() && interval ? interval : checkpoint_interval(x, config.synapses);
+  TORCH_CHECK_VALUE(interval == expected || (may_be_none && interval == 0), neuron.name, ": interval is ", std::to_string(interval),
+                    ", expected ", std::to_string(expected));
+}
+
 Tensors forward(int index, const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
                 const Config &config, int64_t interval) {
   const lif_neuron &neuron = lif::neuron(index);
   const Sizes sizes = check_call(neuron, inputs, params, state, config);
   const lif_options options = make_options(neuron, config);
   const Tensor x = *item(inputs, 0);
+  check_interval(neuron, x, config, interval, true);
   const std::vector<int> present = present_states(neuron, config.synapses);
 
   Tensors results{empty_sequence(x, sizes, LIF_PER_NEURON)};
@@ -84,9 +92,10 @@ Tensors backward(int index, const OptionalTensors &grads, const OptionalTensors 
   const Sizes sizes = check_call(neuron, inputs, params, no_state, config);
   lif_options options = make_options(neuron, config);
   const Tensor x = *item(inputs, 0);
+  check_interval(neuron, x, config, interval, false);
   const std::vector<int> present = present_states(neuron, config.synapses);
   const size_t expected_grads = 1 + present.size() + std::count(config.record.begin(), config.record.end(), 1);
-  TORCH_CHECK_VALUE(grads.size() == expected_grads && checkpoints.size() == present.size() && interval > 0 &&
+  TORCH_CHECK_VALUE(grads.size() == expected_grads && checkpoints.size() == present.size() &&
                         (int)needs.size() == neuron.n_inputs + neuron.n_params + neuron.n_states,
                     neuron.name, "_backward: the lists of gradients, checkpoints or needs do not fit the neuron");
 
