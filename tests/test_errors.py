@@ -157,6 +157,12 @@ def test_op_called_directly(message, position, value):
         torch.ops.torch_lif.lif(*arguments)
 
 
+def test_interval_of_the_inner_ops():
+    arguments = [[X, None], [torch.tensor(0.9), None, torch.tensor(1.0), None], [None, None], [65536.0], "step_pwl", [0.5]]
+    with pytest.raises(ValueError, match="interval is 7, expected 16"):
+        torch.ops.torch_lif.lif_forward(*arguments, False, 0, True, [0, 0], 7)
+
+
 def test_backward_op_called_directly():
     out, _, checkpoint = torch.ops.torch_lif.lif_forward(
         [X, None],

@@ -70,6 +70,7 @@ def test_as_a_script(tmp_path):
     assert metrics["settings"]["hidden"] == [24, 16]
     assert metrics["machine"]["processor"]
     assert [row["epoch"] for row in metrics["history"]] == [1, 2]
+    assert [row["lr"] for row in metrics["history"]] == pytest.approx([5e-3, 4.5e-3])
     assert all(row["seconds"] > 0 and row["test_spikes"] > 0 for row in metrics["history"])
     assert f"test accuracy {metrics['test_accuracy']:.2%}" in done.stdout
     assert checkpoint(out)["epoch"] == 2
@@ -78,6 +79,21 @@ def test_as_a_script(tmp_path):
 def test_it_learns(tmp_path):
     run(tmp_path, "--limit", 1347, "--epochs", 3, "--steps", 25, "--hidden", 64, 64)
     assert json.loads((tmp_path / "metrics.json").read_text())["test_accuracy"] > 0.9
+
+
+def test_the_penalty_saves_spikes(tmp_path):
+    spikes = {}
+    for penalty in (0, 100):
+        run(tmp_path, "--epochs", 3, "--rate-penalty", penalty)
+        spikes[penalty] = checkpoint(tmp_path)["history"][-1]["test_spikes"]
+    assert 0 < spikes[100] < 0.8 * spikes[0]
+
+
+def test_spikes_per_neuron_are_counted_over_all_layers(tmp_path):
+    torch.manual_seed(0)
+    activity = train_images.SpikingNetwork([64, 24, 16, 10], 10)(image_data.digits().test_x)
+    by_hand = sum(layer.spikes.sum() for layer in activity.layers) / 40
+    assert torch.allclose(activity.rates().mean(1).sum() * 10, by_hand)
 
 
 def test_the_report_shows_a_network_of_any_depth(tmp_path):

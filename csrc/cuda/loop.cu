@@ -51,15 +51,15 @@
     EACH_##KIND(in.name, value = from.at ? unpack(from.read(t, k)) : REAL(0);) \
   }
 /* The same through the ring; `field` counts the values of one step, in the same order as FETCH_INPUT put them there. */
-#define FETCH_INPUT(name, KIND)                                                                                        \
-  {                                                                                                                    \
-    const column<stored> from(a.inputs[INPUT_##name], b, n);                                                           \
-    if (from.at) EACH_##KIND(in.name, (void)value; ring.fetch(chunk_fetched, field++, from, k, first_fetched, steps);) \
+#define FETCH_INPUT(name, KIND)                                                                                 \
+  {                                                                                                             \
+    const column<stored> from(a.inputs[INPUT_##name], b, n);                                                    \
+    if (from.at) EACH_##KIND(in.name, (void)value; ring.fetch(memory, field++, from, k, first_fetched, steps);) \
   }
-#define TAKE_INPUT(name, KIND)                                                    \
-  {                                                                               \
-    const bool given = a.inputs[INPUT_##name].data != nullptr;                    \
-    EACH_##KIND(in.name, value = given ? ring.take(chunk, u, field++) : REAL(0);) \
+#define TAKE_INPUT(name, KIND)                                                     \
+  {                                                                                \
+    const bool given = a.inputs[INPUT_##name].data != nullptr;                     \
+    EACH_##KIND(in.name, value = given ? ring.take(memory, u, field++) : REAL(0);) \
   }
 #define READ_PARAM(name, KIND)                                        \
   {                                                                   \
@@ -161,6 +161,7 @@ __global__ void __launch_bounds__(THREADS) forward_kernel(const lif_args a, ring
   } else {
     const int64_t chunks = (a.T + CHUNK - 1) / CHUNK;
     const auto fetch = [&](int64_t chunk_fetched) {
+      stored *const memory = ring.chunk(chunk_fetched);
       const int64_t first_fetched = chunk_fetched * CHUNK;
       const int steps = (int)(a.T - first_fetched < CHUNK ? a.T - first_fetched : CHUNK);
       int field = 0;
@@ -171,6 +172,7 @@ __global__ void __launch_bounds__(THREADS) forward_kernel(const lif_args a, ring
     for (int64_t chunk = 0; chunk < chunks; chunk++) {
       fetch(chunk + ring.depth - 1);
       ring.wait();
+      stored *const memory = ring.chunk(chunk);
       const int64_t interval_index = chunk, first = chunk * CHUNK;
       NEURON_STATES(WRITE_CHECKPOINT)
       const int steps = (int)(a.T - first < CHUNK ? a.T - first : CHUNK);
@@ -228,12 +230,13 @@ __global__ void __launch_bounds__(THREADS) backward_kernel(const lif_args a, rin
     /* Chunks are counted from the end: chunk 0 holds the last steps. */
     const int64_t chunks = (a.T + CHUNK - 1) / CHUNK;
     const auto fetch = [&](int64_t chunk_fetched) {
+      stored *const memory = ring.chunk(chunk_fetched);
       const int64_t first_fetched = (chunks - 1 - chunk_fetched) * CHUNK;
       const int steps = (int)(a.T - first_fetched < CHUNK ? a.T - first_fetched : CHUNK);
       int field = 0;
       if (chunk_fetched < chunks) {
         NEURON_INPUTS(FETCH_INPUT)
-        if (grad_out.at) ring.fetch(chunk_fetched, field++, grad_out, 0, first_fetched, steps);
+        if (grad_out.at) ring.fetch(memory, field++, grad_out, 0, first_fetched, steps);
       }
       ring.commit();
     };
@@ -244,6 +247,7 @@ __global__ void __launch_bounds__(THREADS) backward_kernel(const lif_args a, rin
       const int steps = (int)(a.T - first < CHUNK ? a.T - first : CHUNK);
       NEURON_STATES(READ_CHECKPOINT)
       ring.wait();
+      stored *const memory = ring.chunk(chunk);
 #pragma unroll 4
       for (int u = 0; u + 1 < steps; u++) {
         int slot = 0, field = 0;
@@ -257,7 +261,7 @@ __global__ void __launch_bounds__(THREADS) backward_kernel(const lif_args a, rin
         int slot = 0, field = 0;
         if (u + 1 < steps) { NEURON_STATES(UNSTASH) }
         NEURON_INPUTS(TAKE_INPUT)
-        const real g_out = grad_out.at ? ring.take(chunk, u, field) : REAL(0);
+        const real g_out = grad_out.at ? ring.take(memory, u, field) : REAL(0);
         NEURON_STATES(ADD_GRAD_RECORD)
         step_backward(S, &o, &p, &s, &in, g_out, &g, &g, &g_in, &g_p);
         NEURON_INPUTS(WRITE_GRAD_INPUT)

@@ -14,12 +14,17 @@ struct ring {
   int depth;      /* chunks in the ring */
   int fields;     /* values of a time step */
 
-  __device__ __forceinline__ stored *slot(int64_t chunk, int step, int field) const {
-    return memory + (((int)(chunk % depth) * CHUNK + step) * fields + field) * THREADS;
+  /* The memory of one chunk. A call per chunk, not per step: a division by the run-time depth is slow. */
+  __device__ __forceinline__ stored *chunk(int64_t index) const {
+    return memory + (int)(index % depth) * (CHUNK * THREADS) * fields;
+  }
+
+  __device__ __forceinline__ stored *slot(stored *chunk, int step, int field) const {
+    return chunk + (step * fields + field) * THREADS;
   }
 
   /* Starts copying time steps first .. first + steps - 1 of value k of a column. */
-  __device__ __forceinline__ void fetch(int64_t chunk, int field, const column<stored> &from, int k, int64_t first,
+  __device__ __forceinline__ void fetch(stored *chunk, int field, const column<stored> &from, int k, int64_t first,
                                         int steps) const {
     const stored *at = from.at + first * from.t + k * from.s;
 #pragma unroll
@@ -46,7 +51,7 @@ struct ring {
       __pipeline_wait_prior(0);
   }
 
-  __device__ __forceinline__ real take(int64_t chunk, int step, int field) const { return unpack(*slot(chunk, step, field)); }
+  __device__ __forceinline__ real take(stored *chunk, int step, int field) const { return unpack(*slot(chunk, step, field)); }
 };
 
 #endif

@@ -9,6 +9,11 @@
 LIF_FN real spike_count(const struct options *o, real v, real threshold, real max_spikes) {
   if (o->smooth) return surrogate_smooth(o, v, threshold, max_spikes);
   const real reached = v >= threshold ? REAL(1) : REAL(0);
+#ifdef __CUDACC__
+  /* Below two thresholds the count needs no division, which is slow on a GPU: v/threshold rounds to no less than 1 from the
+   * threshold up and to less than 2 below two thresholds, and to a finite number here. Zero has the quotient's sign. */
+  if (v < REAL(2) * threshold && v > REAL(-1e30) * threshold) return v < REAL(0) ? REAL(-0.0) : reached;
+#endif
   const real count = reached * real_floor(v / threshold);
   return count > max_spikes ? max_spikes : count;
 }
