@@ -14,7 +14,7 @@ from image_files import UserError
 import torch_lif as lif
 
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "digits": {"epochs": 30, "batch_size": 64, "lr": 2e-3, "lr_decay": 0.9, "steps": 100, "hidden": [256, 256]},
+    "digits": {"epochs": 30, "batch_size": 64, "lr": 1e-3, "lr_decay": 0.9, "steps": 50, "hidden": [256, 256]},
     "fashion-mnist": {"epochs": 10, "batch_size": 128, "lr": 5e-4, "lr_decay": 0.8, "steps": 25, "hidden": [256, 256]},
 }
 NUMBERS = ("data", "batch_size", "lr", "lr_decay", "rate_penalty", "steps", "hidden", "seed", "limit", "threads", "backend")
@@ -64,7 +64,7 @@ def parse(argv: Sequence[str] | None, description: str) -> Options:
     parser.add_argument("--batch-size", type=count, help=default("batch_size"))
     parser.add_argument("--lr", type=number(float, 0, above=True, high=1), help=f"learning rate; {default('lr')}")
     parser.add_argument("--lr-decay", type=number(float, 0, above=True, high=1), help=f"its factor an epoch; {default('lr_decay')}")
-    parser.add_argument("--rate-penalty", type=number(float, 0), default=3e-4, help="weight of spikes in the loss; default: 3e-4")
+    parser.add_argument("--rate-penalty", type=number(float, 0), default=1.0, help="weight of firing rates in the loss; default: 1")
     parser.add_argument("--steps", type=count, help=f"time steps of 1 ms; {default('steps')}")
     parser.add_argument("--hidden", type=count, nargs="+", metavar="SIZE", help=f"sizes of the hidden layers; {default('hidden')}")
     parser.add_argument("--seed", type=number(int, 0, high=2**63 - 1), default=0, help="default: 0")

@@ -27,7 +27,7 @@ def draw(path: Path, history: Sequence[Mapping[str, Any]], images: Images, activ
     """Writes the PNG. `activity`: the network's, with "v" recorded, for the first test image."""
     # A Figure of its own, not pyplot's: no display is needed, and nothing stays open.
     layers = len(activity.layers)
-    heights = [3.4, 4.8 + 2.2 * layers]
+    heights = [3.4, 4.8 + 2.6 * layers]
     figure = Figure(figsize=(13, sum(heights)), dpi=110, layout="constrained")
     grid = figure.add_gridspec(2, 1, height_ratios=heights)
     curves(figure.add_subfigure(grid[0]), history)
@@ -43,18 +43,20 @@ def curves(figure: SubFigure, history: Sequence[Mapping[str, Any]]) -> None:
     panels: list[tuple[str, str, list[tuple[str, str, int]]]] = [
         ("Loss, with the penalty on spikes", "log", [("loss", "training", 1)]),
         ("Images told right (%)", "linear", [("train_accuracy", "training", 100), ("test_accuracy", "test", 100)]),
-        ("Spikes per hidden neuron and image", "log", [("train_spikes", "training", 1), ("test_spikes", "test", 1)]),
+        ("Spikes per hidden neuron and image", "from 0", [("train_spikes", "training", 1), ("test_spikes", "test", 1)]),
     ]
     for axes, (title, scale, lines) in zip(figure.subplots(1, 3), panels, strict=True):
         for colour, (name, label, factor) in zip(COLOURS, lines, strict=False):
             axes.plot(epochs, [factor * row[name] for row in history], ".-", color=colour, label=label)
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if scale == "log" and all(row[name] > 0 for row in history for name, _, _ in lines):
+        if scale == "log":
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_formatter(NullFormatter())
+        elif scale == "from 0":
+            axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         axes.legend()
 
@@ -76,12 +78,12 @@ def one_image(figure: SubFigure, images: Images, activity: Activity, dt: float) 
 
     layers = [array(layer.spikes) for layer in activity.layers]
     time = 1e3 * dt * np.arange(1, len(layers[0]) + 1)
-    panels = figure.add_subfigure(grid[1]).subplots(len(layers) + 2, 1, sharex=True, height_ratios=[*[2.0] * len(layers), 2.2, 2.6])
+    panels = figure.add_subfigure(grid[1]).subplots(len(layers) + 2, 1, sharex=True, height_ratios=[*[2.6] * len(layers), 2.2, 2.6])
     for k, (axes, spikes) in enumerate(zip(panels, layers, strict=False), 1):
         raster(axes, time, spikes, f"Hidden layer {k}")
     membranes(panels[-2], time, layers[0], array(activity.layers[0].records["v"]))
     readout(panels[-1], time, array(activity.readout), images.classes, predicted)
-    panels[-1].set(xlabel="time (ms)", xlim=(0, float(time[-1])))
+    panels[-1].set(xlabel="time (ms)", xlim=(0, 1.01 * time[-1]))
 
 
 def array(batch: Tensor) -> Array:
@@ -92,22 +94,24 @@ def array(batch: Tensor) -> Array:
 def raster(axes: Axes, time: Array, spikes: Array, name: str) -> None:
     steps, neurons = spikes.nonzero()
     rate = spikes.sum(0).mean() / (1e-3 * time[-1])
-    axes.scatter(time[steps], neurons, s=9, marker="|", color="black", linewidths=0.9)
+    axes.scatter(time[steps], neurons, s=12, marker=".", color="black", linewidths=0)
     axes.set(title=f"{name}: spikes ({spikes.sum(0).mean():.1f} per neuron, {rate:.0f} Hz)", ylabel="neuron")
     axes.set_ylim(-1, spikes.shape[1])
 
 
 def membranes(axes: Axes, time: Array, spikes: Array, v: Array) -> None:
-    """Three neurons that differ in how often they spike; a triangle is a spike."""
+    """Three neurons that differ in how often they spike, if possible in less than half of the steps."""
     counts = spikes.sum(0)
-    active = np.argsort(-counts, kind="stable")[: max(1, np.count_nonzero(counts))]
-    chosen = np.unique(active[[len(active) // 4, len(active) // 2, 3 * len(active) // 4]])
+    order = np.argsort(counts, kind="stable")
+    readable = order[(counts[order] > 0) & (counts[order] < len(time) / 2)]
+    active = readable if len(readable) else order[-1:]
+    chosen = np.unique(active[[len(active) // 4, len(active) // 2, -1]])
     axes.axhline(1, color=GREY, linestyle="--", linewidth=1, label="threshold")
     for row, neuron in enumerate(chosen.tolist()):
         axes.plot(time, v[:, neuron], color=COLOURS[row], linewidth=1.3, label=f"neuron {neuron}")
         fired = time[spikes[:, neuron] > 0]
         axes.plot(fired, np.full_like(fired, 1.12 + 0.16 * row), "v", color=COLOURS[row], markersize=4)
-    axes.set(title="Hidden layer 1: three neurons, after each step's reset; triangles are spikes", ylabel="membrane potential")
+    axes.set(title="Hidden layer 1: neurons after each step's reset; triangles are spikes", ylabel="membrane potential")
     axes.set_ylim(bottom=max(-2.5, float(v[:, chosen].min()) - 0.1), top=1.7)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
 

@@ -19,7 +19,9 @@ for needed in ("sklearn", "matplotlib", "tqdm"):
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 sys.path.insert(0, str(EXAMPLES))
-image_data, image_files, train_images = (importlib.import_module(name) for name in ("image_data", "image_files", "train_images"))
+image_data, image_options, train_images = (
+    importlib.import_module(name) for name in ("image_data", "image_options", "train_images")
+)
 
 TINY = ["--limit=96", "--batch-size=32", "--steps=10", "--hidden", "24", "16", "--lr=5e-3", "--threads=1", "--no-report"]
 
@@ -108,6 +110,14 @@ def test_the_same_seed_gives_the_same_numbers(tmp_path):
         run(tmp_path / name, "--epochs", 2, "--seed", seed)
     same_run(tmp_path / "a", tmp_path / "b")
     assert untimed(checkpoint(tmp_path / "a")["history"]) != untimed(checkpoint(tmp_path / "c")["history"])
+
+
+def test_the_seed_decides_weights_and_order():
+    images = image_data.digits()
+    options = (image_options.parse([*TINY, "--seed", str(seed)], "") for seed in (0, 1))
+    a, b = (train_images.Trainer(option.settings, images, option.device) for option in options)
+    assert not torch.equal(a.network.linear.weight, b.network.linear.weight)
+    assert not torch.equal(torch.randperm(99, generator=a.shuffling), torch.randperm(99, generator=b.shuffling))
 
 
 def test_resuming_a_finished_run_with_more_epochs_is_exact(tmp_path):
@@ -304,6 +314,7 @@ DAMAGE = {
     "another file": lambda packed: gzip.compress(gzip.decompress(packed)[:-1] + b"\x63"),
     "cut short": lambda packed: packed[:-20],
     "bit flip": lambda packed: packed[:40] + bytes([packed[40] ^ 64]) + packed[41:],
+    "bad block": lambda packed: packed[:10] + b"\xff" + packed[11:],
     "login page": lambda packed: b"<html>Please log in</html>",
     "empty": lambda packed: b"",
 }
