@@ -1,7 +1,10 @@
 """The documentation's code runs, and what it names exists."""
 
 import doctest
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +49,15 @@ def test_public_classes_have_docstrings(name):
     text = getattr(lif, name).__doc__
     assert text
     assert len(text) > 60
+
+
+def test_every_python_file_would_be_installed():
+    """By what setuptools itself would pack: a package left out of it works in a clone and fails where it is installed."""
+    script = "import setuptools, json; d = setuptools.dist.Distribution(); d.parse_config_files(); print(json.dumps(d.packages))"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    packed = set(json.loads(done.stdout.splitlines()[-1]))
+    folders = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "torch_lif").rglob("*.py")}
+    assert packed == folders
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
