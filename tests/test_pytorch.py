@@ -296,6 +296,21 @@ print(len(os.listdir("/proc/self/task")) - before)
     assert int(done.stdout) == 1
 
 
+@pytest.mark.parametrize("isa", lif._C.supported_instruction_sets())
+def test_environment_forces_an_instruction_set(isa):
+    script = "import torch_lif; print(torch_lif._C.instruction_set())"
+    environment = {**os.environ, "TORCH_LIF_ISA": isa}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == isa
+
+
+def test_environment_with_an_unknown_instruction_set():
+    environment = {**os.environ, "TORCH_LIF_ISA": "mmx"}
+    done = subprocess.run([sys.executable, "-c", "import torch_lif"], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert "TORCH_LIF_ISA: the instruction set is 'mmx', expected one that was built" in done.stderr
+
+
 def test_loss_over_everything(device):
     """The helper the other tests rely on does reach every output."""
     arguments, found = leaves(make(CASES[1], T=5, B=1, neurons=3, device=device))
