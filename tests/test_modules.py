@@ -134,6 +134,18 @@ def test_setting_a_parameter_keeps_it_a_parameter():
     assert layer.tau_mem.item() == pytest.approx(10e-3)
 
 
+def test_made_on_the_meta_device():
+    layer = lif.CubaLIF(4, tau_mem=torch.linspace(5e-3, 20e-3, 4), threshold=0.5, trainable=("tau_mem",), device="meta")
+    assert all(p.is_meta for p in layer.parameters())
+    layer = layer.to_empty(device="cpu")
+    layer.reset_parameters()
+    expected = lif.CubaLIF(4, tau_mem=torch.linspace(5e-3, 20e-3, 4), threshold=0.5)
+    for name, parameter in layer.named_parameters():
+        assert torch.equal(parameter, expected.get_parameter(name))
+    with torch.device("meta"):
+        assert all(p.is_meta for p in lif.LIF(4).parameters())
+
+
 def test_size_and_synapses_are_in_the_repr():
     text = repr(lif.CubaLIF(5, synapses=3, trainable=("threshold",)))
     for part in ("CubaLIF(5", "tau_mem=0.02", "threshold=1 (trainable)", "synapses=3", "StepPWL(window=0.5)", "dt=0.001"):

@@ -103,15 +103,18 @@ class Neuron(nn.Module):
         if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
             raise TypeError(f"{owner}: {name} is {value!r}, expected a number or a tensor")
         dtype = dtype or (value.dtype if isinstance(value, Tensor) and value.is_floating_point() else torch.get_default_dtype())
-        initial = torch.as_tensor(value, dtype=dtype, device=device).detach().clone()
+        own = value.device if isinstance(value, Tensor) else torch.device("cpu")
+        initial = torch.as_tensor(value, dtype=dtype, device=own).detach().clone()
         fits = initial.dim() in (0, len(shape)) and all(n in (1, m) for n, m in zip(initial.shape, shape, strict=False))
         if not fits:
             raise ValueError(f"{owner}: {name} has shape {tuple(initial.shape)}, expected a number or shape {tuple(shape)}")
-        if not initial.is_meta and not bool(((initial > low) if open_low else (initial >= low)).all() and (initial <= high).all()):
+        if not bool(((initial > low) if open_low else (initial >= low)).all() and (initial <= high).all()):
             expected = f"above {low:g}" if open_low else f"in [{low:g}, {high:g}]"
             raise ValueError(f"{owner}: {name} is {value}, expected values {expected}")
-        self.register_parameter(name, nn.Parameter(initial, requires_grad=False))
-        self._initial[name] = initial.clone()
+        # Kept where it came from: a module made on the meta device is given its values by to_empty() and reset_parameters().
+        self._initial[name] = initial
+        place = device or (own if isinstance(value, Tensor) else torch.get_default_device())
+        self.register_parameter(name, nn.Parameter(initial.to(device=place, copy=True), requires_grad=False))
 
     def add_leak(
         self,
