@@ -18,6 +18,11 @@ def pytest_report_header() -> str:
     return f"torch {torch.__version__}, {_C.instruction_set()}, devices: {', '.join(DEVICES)}"
 
 
+@pytest.fixture(autouse=True)
+def _same_numbers_every_run() -> None:
+    torch.manual_seed(0)
+
+
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> str:
     return request.param

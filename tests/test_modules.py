@@ -155,7 +155,7 @@ def test_size_and_synapses_are_in_the_repr():
 
 def test_in_a_sequential():
     model = nn.Sequential(nn.Linear(5, 7), lif.LIF(7), nn.Linear(7, 4), lif.CubaLIF(4), lif.LI(4))
-    model(torch.rand(2, 30, 5) * 4).sum().backward()
+    model(torch.rand(2, 30, 5) * 10).square().sum().backward()
     assert model[0].weight.grad.abs().sum() > 0
 
 
