@@ -7,6 +7,9 @@ import torch_lif as lif
 from torch_lif import functional as F
 
 X = torch.rand(2, 5, 6)
+# A call of torch.ops.torch_lif.lif as the Python function makes it, without a synapse: inputs, parameters, states, and the rest.
+OP_TENSORS = ([X, None], [torch.tensor(0.9), None, torch.tensor(1.0), None], [None, None])
+OP_REST = ([65536.0], "step_pwl", [0.5], False, 0, True, [0, 0])
 
 
 def call(**changes):
@@ -139,18 +142,7 @@ def test_setting_a_leak_to_another_shape():
 )
 def test_op_called_directly(message, position, value):
     """The ops check for themselves: what reaches a pointer has been checked, whoever calls."""
-    arguments = [
-        [X, None],
-        [torch.tensor(0.9), None, torch.tensor(1.0), None],
-        [None, None],
-        [65536.0],
-        "step_pwl",
-        [0.5],
-        False,
-        0,
-        True,
-        [0, 0],
-    ]
+    arguments = [*OP_TENSORS, *OP_REST]
     torch.ops.torch_lif.lif(*arguments)
     arguments[position] = value
     with pytest.raises(ValueError, match=message):
@@ -158,47 +150,25 @@ def test_op_called_directly(message, position, value):
 
 
 def test_interval_of_the_inner_ops():
-    arguments = [[X, None], [torch.tensor(0.9), None, torch.tensor(1.0), None], [None, None], [65536.0], "step_pwl", [0.5]]
     with pytest.raises(ValueError, match="interval is 7, expected 16"):
-        torch.ops.torch_lif.lif_forward(*arguments, False, 0, True, [0, 0], 7)
+        torch.ops.torch_lif.lif_forward(*OP_TENSORS, *OP_REST, 7)
 
 
 def test_backward_op_called_directly():
-    out, _, checkpoint = torch.ops.torch_lif.lif_forward(
-        [X, None],
-        [torch.tensor(0.9), None, torch.tensor(1.0), None],
-        [None, None],
-        [65536.0],
-        "step_pwl",
-        [0.5],
-        False,
-        0,
-        True,
-        [0, 0],
-        16,
-    )
-    common = [
-        [X, None],
-        [torch.tensor(0.9), None, torch.tensor(1.0), None],
-        [checkpoint],
-        [65536.0],
-        "step_pwl",
-        [0.5],
-        False,
-        0,
-        True,
-        [0, 0],
-        16,
-    ]
-    assert len(torch.ops.torch_lif.lif_backward([torch.ones_like(out), None], *common, [1, 0, 1, 0, 0, 0, 1, 0])) == 3
+    out, _, checkpoint = torch.ops.torch_lif.lif_forward(*OP_TENSORS, *OP_REST, 16)
+    inputs, params, _ = OP_TENSORS
+    only_x = [1, 0, 0, 0, 0, 0, 0, 0]
+
+    def backward(grads, checkpoint, needs):
+        return torch.ops.torch_lif.lif_backward(grads, inputs, params, [checkpoint], *OP_REST, 16, needs)
+
+    assert len(backward([torch.ones_like(out), None], checkpoint, [1, 0, 1, 0, 0, 0, 1, 0])) == 3
     with pytest.raises(ValueError, match="gradient of the output does not have the shape"):
-        torch.ops.torch_lif.lif_backward([torch.ones(2, 5, 7), None], *common, [1, 0, 0, 0, 0, 0, 0, 0])
+        backward([torch.ones(2, 5, 7), None], checkpoint, only_x)
     with pytest.raises(ValueError, match="do not fit the neuron"):
-        torch.ops.torch_lif.lif_backward([torch.ones_like(out)], *common, [1, 0, 0, 0, 0, 0, 0, 0])
-    with pytest.raises(ValueError, match="checkpoint"):
-        torch.ops.torch_lif.lif_backward(
-            [torch.ones_like(out), None], common[0], common[1], [checkpoint[:, :1]], *common[3:], [1] + [0] * 7
-        )
+        backward([torch.ones_like(out)], checkpoint, only_x)
+    with pytest.raises(ValueError, match="the checkpoint of v does not have the shape"):
+        backward([torch.ones_like(out), None], checkpoint[:, :1], only_x)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

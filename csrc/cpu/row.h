@@ -34,12 +34,19 @@ struct row {
 #define STORE_PER_SYNAPSE(row, value) /* written through the pointer */
 #define STORE_PER_CURRENT(row, value)
 
+/* What is only written is not loaded: reading fresh memory first would have each of its pages faulted in twice. */
+#define BIND_PER_NEURON(row, member)
+#define BIND_OPTIONAL_PER_NEURON(row, member)
+#define BIND_PER_SYNAPSE(row, member) member = VALUE_PER_SYNAPSE(row);
+#define BIND_PER_CURRENT(row, member) member = VALUE_PER_CURRENT(row);
+
 #define LOAD_INPUT(name, KIND) in.name = VALUE_##KIND(r.inputs[INPUT_##name]);
 #define LOAD_PARAM(name, KIND) p.name = VALUE_##KIND(r.params[PARAM_##name]);
 #define LOAD_STATE(name, KIND) s.name = VALUE_##KIND(r.states[STATE_##name]);
 #define LOAD_NEXT(name, KIND) next.name = VALUE_##KIND(r.next[STATE_##name]);
-#define LOAD_G_INPUT(name, KIND) g_in.name = VALUE_##KIND(r.g_inputs[INPUT_##name]);
 #define LOAD_G_PARAM(name, KIND) g_p.name = VALUE_##KIND(r.g_params[PARAM_##name]);
+#define BIND_NEXT(name, KIND) BIND_##KIND(r.next[STATE_##name], next.name)
+#define BIND_G_INPUT(name, KIND) BIND_##KIND(r.g_inputs[INPUT_##name], g_in.name)
 #define STORE_NEXT(name, KIND) STORE_##KIND(r.next[STATE_##name], next.name)
 #define STORE_G_INPUT(name, KIND) STORE_##KIND(r.g_inputs[INPUT_##name], g_in.name)
 #define STORE_G_PARAM(name, KIND) STORE_##KIND(r.g_params[PARAM_##name], g_p.name)
@@ -54,7 +61,7 @@ LIF_FN void forward_body(const struct row *row, struct options o, int S) {
     NEURON_INPUTS(LOAD_INPUT)
     NEURON_PARAMS(LOAD_PARAM)
     NEURON_STATES(LOAD_STATE)
-    NEURON_STATES(LOAD_NEXT)
+    NEURON_STATES(BIND_NEXT)
     const real out = step(S, &o, &p, &s, &in, &next);
     NEURON_STATES(STORE_NEXT)
     r.out[n] = out;
@@ -72,7 +79,7 @@ LIF_FN void backward_body(const struct row *row, struct options o, int S) {
     NEURON_PARAMS(LOAD_PARAM)
     NEURON_STATES(LOAD_STATE)
     NEURON_STATES(LOAD_NEXT)
-    NEURON_INPUTS(LOAD_G_INPUT)
+    NEURON_INPUTS(BIND_G_INPUT)
     if (o.param_gradients) { NEURON_PARAMS(LOAD_G_PARAM) }
     step_backward(S, &o, &p, &s, &in, r.out[n], &next, &next, &g_in, &g_p);
     NEURON_STATES(STORE_NEXT)
@@ -105,25 +112,30 @@ static void forward_row(const struct row *row) {
   forward_body(row, o, row->S);
 }
 
+/* And with the choice of whether parameters have gradients constant: a condition inside the loop would be vectorised by
+ * masks, which touch more memory than is written. */
+#define WITH_CONSTANT_GRADIENTS           \
+  if (o.param_gradients) {                \
+    o.param_gradients = 1;                \
+    WITH_CONSTANT_SYNAPSES(backward_body) \
+  } else {                                \
+    o.param_gradients = 0;                \
+    WITH_CONSTANT_SYNAPSES(backward_body) \
+  }
+
 static void backward_row(const struct row *row) {
   struct options o = in_precision(row->options);
-#define LIF_CASE(name, class_name, params)  \
-  case LIF_SURROGATE_##name:                \
-    o.surrogate = LIF_SURROGATE_##name;     \
-    if (o.param_gradients) {                \
-      o.param_gradients = 1;                \
-      WITH_CONSTANT_SYNAPSES(backward_body) \
-    } else {                                \
-      o.param_gradients = 0;                \
-      WITH_CONSTANT_SYNAPSES(backward_body) \
-    }                                       \
+#define LIF_CASE(name, class_name, params) \
+  case LIF_SURROGATE_##name:               \
+    o.surrogate = LIF_SURROGATE_##name;    \
+    WITH_CONSTANT_GRADIENTS                \
     break;
   if (!o.smooth) {
     o.smooth = 0;
 #if NEURON_SPIKING
     switch (o.surrogate) { LIF_SURROGATES(LIF_CASE) }
 #else
-    WITH_CONSTANT_SYNAPSES(backward_body)
+    WITH_CONSTANT_GRADIENTS
 #endif
   }
 #undef LIF_CASE

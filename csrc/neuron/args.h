@@ -89,7 +89,7 @@ struct lif_args {
   struct lif_tensor grad_inputs[LIF_MAX_INPUTS];
   struct lif_tensor grad_params[LIF_MAX_PARAMS]; /* a sum over time for each [b][n][s] */
   struct lif_tensor grad_first_state[LIF_MAX_STATES];
-  void *workspace; /* CUDA with S > 2: lif_cuda_workspace() reals a neuron */
+  void *workspace; /* CUDA with S > 2: see `fields` in csrc/cuda/kernels.h */
 };
 
 /* Number of values a neuron has in a field of this kind. */
