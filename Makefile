@@ -1,5 +1,6 @@
 # make test    the whole suite          make train   train the example on real data
 # make lint    ruff, clang-format, mypy make bench   a quick benchmark
+# make test-peers   the drop-ins of torch_lif.compat against the libraries themselves, which it installs
 #
 # Each makes what it needs: a virtual environment, PyTorch, the compiled kernels; a second run rebuilds nothing.
 #   TORCH=torch==2.12.0   another PyTorch
@@ -23,7 +24,7 @@ READY := $(VENV)/ready
 BUILT := build/built-with-venv
 endif
 
-.PHONY: build test train bench lint format cuda-objects clean
+.PHONY: build test test-peers train bench lint format cuda-objects clean
 
 build: $(BUILT)
 
@@ -39,6 +40,17 @@ $(BUILT): $(SOURCES) | $(READY)
 
 test: $(READY) $(BUILT)
 	$(RUN) -m pytest $(ARGS)
+
+# norse asks for torchvision without needing it for its functional part, and is built here without isolation, hence its own line.
+$(VENV)/peers-ready: | $(READY)
+	echo "$(TORCH)" > $(VENV)/constraints.txt
+	$(VENV)/bin/python -m pip install --quiet --constraint $(VENV)/constraints.txt --no-build-isolation rockpool==3.1.0 sinabs==3.1.3
+	$(VENV)/bin/python -m pip install --quiet --constraint $(VENV)/constraints.txt "setuptools_scm>=8" nir nirtorch
+	$(VENV)/bin/python -m pip install --quiet --constraint $(VENV)/constraints.txt --no-build-isolation --no-deps norse==1.1.0
+	touch $@
+
+test-peers: $(READY) $(BUILT) $(VENV)/peers-ready
+	$(RUN) -m pytest tests/peers $(ARGS)
 
 train: $(READY) $(BUILT)
 	$(RUN) examples/train_images.py $(ARGS)

@@ -56,6 +56,11 @@ class Case:
     formulas: Mapping[str, str] = dataclasses.field(default_factory=lambda: {"forward": FORWARD, "forward+backward": TRAINING})
 
     @property
+    def differentiable(self) -> list[str]:
+        """The parameters that have gradients: a refractory period has none."""
+        return [name for name in self.parameters if name != "refractory"]
+
+    @property
     def spiking(self) -> bool:
         return _C.neurons()[self.neuron]["spiking"]
 
@@ -87,6 +92,27 @@ CASES = {
             states=2,
             synapses=1,
         ),
+        Case(
+            "alif",
+            "alif",
+            {"decay_mem": (0.90, 0.97), "decay_adapt": (0.98, 0.99), "threshold": (0.9, 1.1), "adapt_scale": (5.0, 10.0)},
+            drive=6.0,
+            states=2,
+        ),
+        Case(
+            "cuba-refractory",
+            "cuba_lif",
+            {
+                "rate_mem": (0.03, 0.1),
+                "rate_syn": (0.05, 0.2),
+                "threshold": (0.9, 1.1),
+                "leak": (0.0, 0.1),
+                "reset": (-0.1, 0.0),
+                "refractory": (1.0, 3.0),
+            },
+            drive=0.9,
+            states=3,
+        ),
         Case("li", "li", {"rate_mem": (0.05, 0.15), "rate_syn": (0.1, 0.3), "v_leak": (0.0, 0.1)}, drive=1.0, states=2),
     )
 }
@@ -117,8 +143,8 @@ def build(case: Case, shape: Shape, dtype: torch.dtype, device: str, trainable: 
         value = torch.linspace(first, last, shape.neurons, device=device, dtype=state_dtype)
         if name.endswith("_syn") and case.synapses > 1:
             value = value.unsqueeze(1).expand(shape.neurons, case.synapses).contiguous()
-        arguments[name] = value.requires_grad_(trainable)
-    leaves = [x, *(arguments.values() if trainable else ())]
+        arguments[name] = value.requires_grad_(trainable and name in case.differentiable)
+    leaves = [x, *(value for value in arguments.values() if value.requires_grad)]
     if case.spiking:
         arguments["surrogate"] = surrogate
     if case.synapses:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from torch_lif.surrogate import Surrogate
+from torch_lif import _C, surrogate
 
 from . import machine, suite
 from .cases import BASELINE, CASES, IMPLEMENTATIONS, PASSES, Shape
@@ -26,7 +26,7 @@ SHAPES = {
 QUICK_SHAPES = "100x8x128,500x16x512"
 FULL, QUICK = Budget(20, 0.5, 20.0), Budget(5, 0.05, 1.5)
 DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "bfloat16", "float16")}
-SURROGATES = {kind.name: kind for kind in Surrogate.__subclasses__()}
+SURROGATES = {name: getattr(surrogate, kind) for name, (kind, _) in _C.surrogates().items()}
 
 
 def parse_shapes(text: str) -> list[Shape]:

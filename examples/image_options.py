@@ -17,7 +17,21 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "digits": {"epochs": 30, "batch_size": 64, "lr": 1e-3, "lr_decay": 0.9, "steps": 50, "hidden": [256, 256]},
     "fashion-mnist": {"epochs": 10, "batch_size": 128, "lr": 5e-4, "lr_decay": 0.8, "steps": 25, "hidden": [256, 256]},
 }
-NUMBERS = ("data", "batch_size", "lr", "lr_decay", "rate_penalty", "steps", "hidden", "seed", "limit", "threads", "backend")
+NEURONS = ("cuba", "lif", "lif-recurrent", "alif", "alif-recurrent")
+NUMBERS = (
+    "data",
+    "neuron",
+    "batch_size",
+    "lr",
+    "lr_decay",
+    "rate_penalty",
+    "steps",
+    "hidden",
+    "seed",
+    "limit",
+    "threads",
+    "backend",
+)
 """The options that the numbers of an epoch depend on; not the number of epochs, so that a finished run can be continued too."""
 
 
@@ -57,6 +71,7 @@ def parse(argv: Sequence[str] | None, description: str) -> Options:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     count = number(int, 1)
     parser.add_argument("--data", choices=list(DEFAULTS), default="digits", help="default: digits")
+    parser.add_argument("--neuron", choices=NEURONS, default="cuba", help="of the hidden layers; default: cuba")
     parser.add_argument("--data-dir", type=Path, help="folder with Fashion-MNIST's .gz files; default: Debian's, else downloaded")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:0 ...; default: cpu")
     parser.add_argument("--backend", choices=["fused", "loop"], default="fused", help="loop: plain PyTorch, to compare")
@@ -70,7 +85,7 @@ def parse(argv: Sequence[str] | None, description: str) -> Options:
     parser.add_argument("--seed", type=number(int, 0, high=2**63 - 1), default=0, help="default: 0")
     parser.add_argument("--threads", type=count, help="CPU threads; default: PyTorch's")
     parser.add_argument("--limit", type=count, help="use only so many training images")
-    parser.add_argument("--out", type=Path, help="folder for the results; default: runs/<data>")
+    parser.add_argument("--out", type=Path, help="folder for the results; default: runs/<data>[-<neuron>]")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out, made with the same settings")
     parser.add_argument("--no-report", action="store_true", help="do not draw report.png")
     args = parser.parse_args(argv)
@@ -84,7 +99,7 @@ def parse(argv: Sequence[str] | None, description: str) -> Options:
         args.threads = torch.get_num_threads()
     device = find_device(args.device, args.backend)
     settings = {name: getattr(args, name) for name in NUMBERS} | {"device": device.type}
-    out = args.out or Path("runs") / args.data
+    out = args.out or Path("runs") / (args.data if args.neuron == "cuba" else f"{args.data}-{args.neuron}")
     return Options(settings, device, args.epochs, out, args.data_dir, args.resume, not args.no_report)
 
 

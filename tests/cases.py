@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,14 +17,20 @@ Arguments = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Case:
-    """`params` gives each parameter's range and kind: "neuron" or "synapse"."""
+    """`params` gives each parameter's range and kind: "neuron" or "synapse"; `weights` those of a recurrent layer; `options` what
+    else is passed with every call. `states` are in the order of the state tuple, those that the layer lacks None."""
 
     name: str
+    label: str
     params: dict[str, tuple[float, float, str]]
     inputs: tuple[str, ...] = ()  # beside x
-    states: tuple[str, ...] = ("v",)
+    states: tuple[str | None, ...] = ("v",)
     synapses: int = 0
     spiking: bool = True
+    weights: tuple[str, ...] = ()
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    max_spikes: bool = False  # whether it takes that argument
+    gain: float = 1.0  # of x, for neurons that would hardly spike
 
     @property
     def fused(self) -> Callable[..., Any]:
@@ -34,31 +41,122 @@ class Case:
         return getattr(lif.reference, self.name)
 
     @property
+    def recurrent(self) -> bool:
+        return bool(self.weights)
+
+    @property
+    def steps(self) -> int:
+        """So many time steps that gradients do not explode: through resets to a value, adaptation and recurrence they do."""
+        return 60 if self.name in ("lif", "li") and not self.recurrent else 6
+
+    @property
+    def summed(self) -> tuple[str, ...]:
+        """Arguments whose gradient is a sum over batch and time."""
+        return (*self.params, *self.weights)
+
+    @property
     def records(self) -> tuple[str, ...]:
-        return (*self.states, "spikes") if self.spiking else self.states
+        own = tuple(name for name in self.states if name and name != "spikes")
+        return (*own, "spikes") if self.spiking else own
 
     def __str__(self) -> str:
-        return f"{self.name}{self.synapses}" if self.spiking else self.name
+        return self.label
 
 
-def _lif(synapses: int) -> Case:
+def _lif(synapses: int, recurrent: bool = False) -> Case:
     params = {"decay_mem": (0.5, 1.0, "neuron"), "threshold": (0.4, 1.5, "neuron"), "bias": (-0.1, 0.1, "neuron")}
     if synapses:
         params["decay_syn"] = (0.1, 0.9, "synapse")
-    return Case("lif", params, ("noise",), ("v", "i") if synapses else ("v",), synapses)
+    states: tuple[str | None, ...] = ("v", "i") if synapses else ("v",)
+    if recurrent:
+        states = ("v", "i" if synapses else None, "spikes")
+    return Case(
+        "lif",
+        f"lif{synapses}{'-recurrent' if recurrent else ''}",
+        params,
+        ("noise",),
+        states,
+        synapses,
+        weights=("w_rec",) if recurrent else (),
+        options={"synapses": synapses} if synapses else {},
+        max_spikes=True,
+    )
+
+
+def _alif(label: str, synapse: bool, recurrent: bool = False, more: Sequence[str] = (), **options: Any) -> Case:
+    params = {
+        "decay_mem": (0.2, 0.9, "neuron"),
+        "decay_adapt": (0.5, 1.0, "neuron"),
+        "adapt_scale": (0.5, 2.0, "neuron"),
+        "threshold": (0.05, 0.3, "neuron"),
+    }
+    params |= {"decay_syn": (0.1, 0.9, "synapse")} if synapse else {}
+    params |= {name: {"reset_value": (0.1, 0.5, "neuron"), "min_v": (-0.3, 0.0, "neuron")}[name] for name in more}
+    states = ("v", "i" if synapse else None, "b", *(("spikes",) if recurrent else ()))
+    weights = ("w_rec", "b_rec") if recurrent else ()
+    return Case("alif", label, params, (), states, weights=weights, options=options, gain=3.0)
+
+
+def _cuba(label: str, more: Sequence[str] = (), inputs: tuple[str, ...] = (), recurrent: bool = False, **options: Any) -> Case:
+    params = {"rate_mem": (0.1, 1.0, "neuron"), "rate_syn": (0.1, 0.9, "neuron"), "threshold": (0.2, 0.6, "neuron")}
+    ranges = {"leak": (-0.2, 0.2, "neuron"), "reset": (-0.3, 0.1, "neuron"), "refractory": (0.0, 3.5, "neuron")}
+    params |= {name: ranges[name] for name in more}
+    states: tuple[str | None, ...] = ("v", "i")
+    if "refractory" in more or recurrent:
+        states = (*states, "refractory" if "refractory" in more else None)
+    states = (*states, *(("spikes",) if recurrent else ()))
+    weights = ("w_rec", "b_rec") if recurrent else ()
+    return Case("cuba_lif", label, params, inputs, states, weights=weights, options=options, gain=1.5)
+
+
+def _li(label: str, inputs: tuple[str, ...] = (), **options: Any) -> Case:
+    params = {"rate_mem": (0.0, 1.0, "neuron"), "rate_syn": (0.0, 1.0, "neuron"), "v_leak": (-1.0, 1.0, "neuron")}
+    return Case("li", label, params, inputs, ("v", "i"), spiking=False, options=options)
 
 
 CASES = [
     *(_lif(synapses) for synapses in (0, 1, 2, 3)),
-    Case(
-        "li",
-        {"rate_mem": (0.0, 1.0, "neuron"), "rate_syn": (0.0, 1.0, "neuron"), "v_leak": (-1.0, 1.0, "neuron")},
-        states=("v", "i"),
-        spiking=False,
-    ),
+    *(_lif(synapses, recurrent=True) for synapses in (0, 1, 2, 3)),
+    _alif("alif", False),
+    _alif("alif-synapse", True, more=("reset_value", "min_v"), norm_input="state", max_spikes=math.inf),
+    _alif("alif-reset", True, more=("reset_value",), reset="value", norm_input=False, max_spikes=3, zero_adaptation=True),
+    _alif("alif-recurrent", True, recurrent=True, more=("min_v",), max_spikes=2, threshold_gradient=False),
+    _cuba("cuba", ("leak", "reset")),
+    _cuba("cuba-refractory", ("leak", "reset", "refractory")),
+    _cuba("cuba-iaf", ("reset", "refractory"), leaky=False, synapse="delayed_increment", reset_gradient=True),
+    _cuba("cuba-measured", ("leak", "reset", "refractory"), ("spikes_hw", "membrane_hw")),
+    _cuba("cuba-measured-spikes", ("leak", "reset"), ("spikes_hw",), reset_gradient=True),
+    _cuba("cuba-recurrent", ("leak", "reset"), recurrent=True, synapse="at_once", reset_gradient=True),
+    _li("li"),
+    _li("li-measured", ("membrane_hw",), synapse="delayed_increment"),
 ]
 SPIKING = [case for case in CASES if case.spiking]
-SURROGATES = [lif.StepPWL(), lif.PeriodicExponential(), lif.SuperSpike(10.0)]
+SURROGATES = [
+    lif.StepPWL(),
+    lif.PeriodicExponential(),
+    lif.SuperSpike(10.0),
+    lif.FastSigmoid(5.0),
+    lif.SoftSign(),
+    lif.SingleExponential(),
+    lif.Gaussian(mu=0.1),
+    lif.Erf(),
+    lif.MultiGaussian(mu=0.1),
+    lif.Heaviside(0.6),
+    lif.SinabsPeriodicExponential(),
+    lif.ATan(),
+    lif.Sigmoid(shift=0.1),
+    lif.Triangle(0.7, 0.5),
+]
+# Every surrogate with one case of each neuron, every case with two surrogates of different make.
+WITH_ALL = ("lif1", "alif-synapse", "cuba-refractory")
+SPIKING_PAIRS = [
+    (case, surrogate) for case in SPIKING for surrogate in (SURROGATES if str(case) in WITH_ALL else (SURROGATES[0], SURROGATES[2]))
+]
+PAIRS: list[tuple[Case, Any]] = [*SPIKING_PAIRS, *((case, None) for case in CASES if not case.spiking)]
+
+
+def name_of(p: object) -> str:
+    return str(p) if isinstance(p, Case) else type(p).__name__ if p is not None else "no surrogate"
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -90,18 +188,34 @@ def make(
     inner = shape if S < 2 else (shape[0] * S,)
     per_synapse = shape if S < 2 else (*shape, S)
     compute = compute_dtype(dtype)
-    arguments: Arguments = {"x": uniform((*steps, *inner), -0.4, 1.0, dtype)}
+
+    # In sixty-fourths, so that sums of recurrent input are exact in any order.
+    def coarse(size: Sequence[int], low: float, high: float) -> Tensor:
+        return (uniform(size, low, high, torch.float64) * 64).round().div(64).to(compute)
+
+    arguments: Arguments = {"x": uniform((*steps, *inner), -0.4 * case.gain, case.gain, dtype), **case.options}
     for name, (low, high, kind) in case.params.items():
         size = () if name in shared else per_synapse if kind == "synapse" else shape
         arguments[name] = uniform(size, low, high, compute)
+    total = math.prod(shape)
+    for name in case.weights:
+        size = (total * max(1, S),) if name == "b_rec" else (total, total * max(1, S))
+        bound = 0.1 if name == "b_rec" else 1 / max(4, total) ** 0.5
+        arguments[name] = coarse(size, -bound, bound)
     for name in case.inputs if with_inputs else ():
         arguments[name] = uniform((*steps, *shape), -0.2, 0.2, dtype)
+        if name == "spikes_hw":
+            arguments[name] = (arguments[name] > 0.1).to(dtype)
     if with_state:
-        arguments["state"] = tuple(
-            uniform((B, *(per_synapse if name == "i" else shape)), -0.5, 0.9, compute) for name in case.states
-        )
-    if S:
-        arguments["synapses"] = S
+        first = {
+            "v": lambda: uniform((B, *shape), -0.5, 0.9, compute),
+            "i": lambda: uniform((B, *per_synapse), -0.5, 0.9, compute),
+            "b": lambda: uniform((B, *shape), 0.0, 0.5, compute),
+            "refractory": lambda: uniform((B, *shape), -1.0, 2.0, compute),
+            "spikes": lambda: uniform((B, *shape), -0.5, 1.5, compute).round(),
+            None: lambda: None,
+        }
+        arguments["state"] = tuple(first[name]() for name in case.states)
     arguments["batch_first"] = batch_first
     return arguments
 
@@ -111,6 +225,11 @@ def outputs(result: Any) -> dict[str, Tensor]:
     named = {"out": result[0]}
     named |= {f"last {name}": value for name, value in result.state._asdict().items() if value is not None}
     return named | {f"record {name}": value for name, value in result.records.items()}
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """torch.equal, but that NaN equals NaN: what explodes does so in the same way."""
+    return a.shape == b.shape and bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
 def assert_same_bits(got: Any, expected: Any) -> None:
@@ -127,11 +246,11 @@ def leaves(arguments: Arguments) -> tuple[Arguments, dict[str, Tensor]]:
     found: dict[str, Tensor] = {}
     copy = dict(arguments)
     for name, value in arguments.items():
-        if isinstance(value, Tensor):
+        if isinstance(value, Tensor) and name != "refractory":  # a period gets no gradient
             copy[name] = found[name] = value.detach().clone(memory_format=torch.preserve_format).requires_grad_()
         elif name == "state" and value is not None:
-            copy[name] = tuple(s.detach().clone().requires_grad_() for s in value)
-            found |= {f"state[{k}]": s for k, s in enumerate(copy[name])}
+            copy[name] = tuple(None if s is None else s.detach().clone().requires_grad_() for s in value)
+            found |= {f"state[{k}]": s for k, s in enumerate(copy[name]) if s is not None}
     return copy, found
 
 

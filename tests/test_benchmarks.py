@@ -81,7 +81,7 @@ def test_cases_are_worth_measuring(case):
     """Neurons spike, but not all the time; every parameter of the case gets a gradient if it is trainable."""
     problem = cases.build(case, Shape(200, 4, 64), torch.float32, "cpu", True, lif.StepPWL())
     gradients = cases.forward_backward(IMPLEMENTATIONS["torch_lif"], problem)
-    assert len(gradients) == 1 + len(case.parameters)
+    assert len(gradients) == 1 + len(case.differentiable)
     assert all(g.abs().sum() > 0 for g in gradients)
     if case.spiking:
         assert 0.02 < cases.forward(IMPLEMENTATIONS["torch_lif"], problem).mean() < 0.5
@@ -317,7 +317,9 @@ def test_end_to_end(device, tmp_path, capsys, monkeypatch, threads):
     seen = set()
 
     def spy(problem):
-        seen.add((len(problem.leaves) - len(problem.case.parameters), type(problem.arguments.get("surrogate", lif.SuperSpike()))))
+        seen.add(
+            (len(problem.leaves) - len(problem.case.differentiable), type(problem.arguments.get("surrogate", lif.SuperSpike())))
+        )
         return IMPLEMENTATIONS[BASELINE](problem)
 
     monkeypatch.setitem(IMPLEMENTATIONS, "spy", spy)

@@ -17,18 +17,37 @@ from torch_lif import _C
 ROOT = Path(__file__).parent.parent
 
 
-def test_readme_examples_run_in_order():
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) >= 3
+PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+
+
+def run_examples(page):
+    """The Python blocks of a page, one after another as a reader would type them."""
     names = {}
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)
-    assert names["spikes"].shape == (8, 100, 512)
-    assert names["model"][0].weight.grad is not None
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL):
+        exec(compile(block, page, "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_examples_run_in_order(page):
+    names = run_examples(page)
+    if page == "README.md":
+        assert names["spikes"].shape == (8, 100, 512)
+        assert names["model"][0].weight.grad is not None
+
+
+def test_plot_of_the_surrogates(tmp_path):
+    """The script that drew docs/surrogates.png still does."""
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "surrogates.png"
+    subprocess.run([sys.executable, str(ROOT / "docs" / "plot_surrogates.py"), str(picture)], check=True)
+    assert picture.read_bytes()[:4] == b"\x89PNG"
 
 
 @pytest.mark.parametrize(
-    "module", [lif, lif.functional, lif.reference, lif.surrogate, lif.neurons.lif, lif.neurons.li], ids=lambda m: m.__name__
+    "module",
+    [lif, lif.functional, lif.reference, lif.surrogate, *(getattr(lif.neurons, n) for n in ("lif", "alif", "cuba_lif", "li"))],
+    ids=lambda m: m.__name__,
 )
 def test_doctests(module):
     assert doctest.testmod(module, extraglobs={"torch": torch, "lif": lif}).failed == 0
@@ -60,7 +79,7 @@ def test_every_python_file_would_be_installed():
     assert packed == folders
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", *PAGES])
 def test_links_and_files_exist(page):
     text = (ROOT / page).read_text()
     for target in re.findall(r"\]\(([^)#]+)\)", text):

@@ -8,8 +8,8 @@ from torch_lif import functional as F
 
 X = torch.rand(2, 5, 6)
 # A call of torch.ops.torch_lif.lif as the Python function makes it, without a synapse: inputs, parameters, states, and the rest.
-OP_TENSORS = ([X, None], [torch.tensor(0.9), None, torch.tensor(1.0), None], [None, None])
-OP_REST = ([65536.0], "step_pwl", [0.5], False, 0, True, [0, 0])
+OP_TENSORS = ([X, None], [torch.tensor(0.9), None, torch.tensor(1.0), None, None, None], [None, None, None])
+OP_REST = ([65536.0], "step_pwl", [0.5], False, 0, True, [0, 0, 0])
 
 
 def call(**changes):
@@ -49,13 +49,20 @@ BAD_LIF = [
     (TypeError, "initial state v is Double, expected Float", {"state": (torch.ones(2, 6, dtype=torch.float64),)}),
     (TypeError, "initial state v is a float", {"state": (1.0,)}),
     (TypeError, "state is Tensor, expected a tuple", {"state": torch.ones(2, 6)}),
-    (TypeError, "state is tuple, expected a tuple", {"state": (None, None, None)}),
+    (TypeError, "state is tuple, expected a tuple", {"state": (None, None, None, None)}),
     (ValueError, "record names 'w', expected names from spikes, v, i", {"record": ("w",)}),
     (TypeError, "record is the string 'v'", {"record": "v"}),
     (ValueError, "record names 'i', expected names from spikes, v", {"record": ("i",), "decay_syn": None}),
     (TypeError, r"expected an object of it: StepPWL\(\)", {"surrogate": lif.StepPWL}),
     (TypeError, "surrogate is 'step'", {"surrogate": "step"}),
     (ValueError, "max_spikes is 0, expected 1 or more", {"max_spikes": 0}),
+    (TypeError, "w_rec is a list, expected a tensor", {"w_rec": [[1.0]]}),
+    (ValueError, r"w_rec has shape \(6, 5\), expected \(6, 6\)", {"w_rec": torch.ones(6, 5)}),
+    (ValueError, r"w_rec has shape \(3, 3\), expected \(3, 6\)", {"w_rec": torch.ones(3, 3), "synapses": 2}),
+    (TypeError, "w_rec is Double, expected Float", {"w_rec": torch.ones(6, 6, dtype=torch.float64)}),
+    (ValueError, "w_rec is on meta but x is on cpu", {"w_rec": torch.ones(6, 6, device="meta")}),
+    (ValueError, "initial state spikes was given, expected None: without w_rec", {"state": (None, None, torch.ones(2, 6))}),
+    (ValueError, "record names 'irec', expected names from spikes, v, i", {"record": ("irec",)}),
     (TypeError, "max_spikes requires a gradient, but none flows to it", {"max_spikes": torch.tensor(2.0, requires_grad=True)}),
 ]
 
@@ -64,6 +71,49 @@ BAD_LIF = [
 def test_lif(error, message, changes):
     with pytest.raises(error, match=message):
         call(**changes)
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "changes"),
+    [
+        (ValueError, "decay_adapt is 1.5, expected a number in", {"decay_adapt": 1.5}),
+        (ValueError, "threshold is 0, expected a number above 0", {"threshold": 0}),
+        (ValueError, "reset is 'zero', expected one of 'subtract', 'value'", {"reset": "zero"}),
+        (ValueError, "reset_value is None, expected the value to reset to", {"reset": "value"}),
+        (ValueError, "norm_input is 'all', expected True, False or 'state'", {"norm_input": "all"}),
+        (ValueError, "max_spikes is 0, expected 1 or more", {"max_spikes": 0}),
+        (ValueError, r"min_v has shape \(5,\)", {"min_v": torch.zeros(5)}),
+        (ValueError, "b_rec was given, expected None without w_rec", {"b_rec": torch.zeros(6)}),
+        (ValueError, r"b_rec has shape \(5,\), expected \(6,\)", {"w_rec": torch.zeros(6, 6), "b_rec": torch.zeros(5)}),
+        (ValueError, "initial state i was given, expected None: with synapses = 0", {"state": (None, torch.zeros(2, 6))}),
+        (ValueError, "record names 'i', expected names from spikes, v, b", {"record": ("i",)}),
+        (TypeError, "surrogate is 'exp'", {"surrogate": "exp"}),
+    ],
+)
+def test_alif(error, message, changes):
+    with pytest.raises(error, match=message):
+        F.alif(**{"x": X, "decay_mem": 0.9, "decay_adapt": 0.9} | changes)
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "changes"),
+    [
+        (ValueError, "rate_syn is -1, expected a number in", {"rate_syn": -1}),
+        (ValueError, "refractory is -2, expected a number in", {"refractory": -2}),
+        (ValueError, "synapse is 'later', expected one of 'at_once', 'delayed', 'delayed_increment'", {"synapse": "later"}),
+        (ValueError, r"spikes_hw has shape \(2, 4, 6\), expected \(2, 5, 6\)", {"spikes_hw": torch.zeros(2, 4, 6)}),
+        (TypeError, "membrane_hw is Double, expected Float", {"membrane_hw": torch.zeros(2, 5, 6, dtype=torch.float64)}),
+        (
+            ValueError,
+            "initial state refractory was given, expected None: without refractory",
+            {"state": (None, None, torch.zeros(2, 6))},
+        ),
+        (ValueError, "record names 'refractory', expected names from spikes, v, i", {"record": ("refractory",)}),
+    ],
+)
+def test_cuba_lif(error, message, changes):
+    with pytest.raises(error, match=message):
+        F.cuba_lif(**{"x": X, "rate_mem": 0.1, "rate_syn": 0.2} | changes)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +163,18 @@ def test_li(error, message, changes):
         (ValueError, "window is 0.0, expected a finite number above 0", lambda: lif.StepPWL(0)),
         (TypeError, "window requires a gradient, but none flows to it", lambda: lif.StepPWL(torch.tensor(0.5, requires_grad=True))),
         (TypeError, "alpha is 'steep', expected a number", lambda: lif.SuperSpike("steep")),
+        (TypeError, "recurrent is 'yes', expected True, False or the initial weights", lambda: lif.LIF(4, recurrent="yes")),
+        (
+            ValueError,
+            r"recurrent has shape \(4, 4\), expected weights \(4, 8\)",
+            lambda: lif.CubaLIF(4, synapses=2, recurrent=torch.ones(4, 4)),
+        ),
+        (ValueError, "noise_std is -1, expected a finite number", lambda: lif.LIF(4, noise_std=-1)),
+        (ValueError, "noise was given, but the layer makes its own", lambda: lif.LIF(6, noise_std=1).run(X, noise=X)),
+        (ValueError, "refractory_time is -0.1, expected values", lambda: lif.RefractoryCubaLIF(4, refractory_time=-0.1)),
+        (ValueError, "trainable names 'refractory_time'", lambda: lif.RefractoryCubaLIF(4, trainable=("refractory_time",))),
+        (ValueError, "norm_input is None", lambda: lif.ALIF(4, norm_input=None)),
+        (ValueError, "h is inf, expected a finite number", lambda: lif.MultiGaussian(h=float("inf"))),
         (AttributeError, "no attribute 'tau_syn'", lambda: lif.LIF(4).tau_syn),
     ],
 )
@@ -132,12 +194,13 @@ def test_setting_a_leak_to_another_shape():
     [
         ("got 1 inputs, expected 2", 0, [X]),
         ("x is missing", 0, [None, None]),
-        ("decay_mem is missing", 1, [None, None, torch.tensor(1.0), None]),
+        ("decay_mem is missing", 1, [None, None, torch.tensor(1.0), None, None, None]),
         ("got 0 options, expected 1", 3, []),
         ("surrogate is 'steps', expected one of step_pwl, ", 4, "steps"),
         ("got 2 surrogate parameters, expected 1", 5, [1.0, 2.0]),
-        ("got 0 flags in record, expected 2", 9, []),
-        ("i cannot be recorded: with synapses = 0", 9, [0, 1]),
+        ("got 0 flags in record, expected 3", 9, []),
+        ("i cannot be recorded: with synapses = 0", 9, [0, 1, 0]),
+        ("spikes cannot be recorded: without w_rec", 9, [0, 0, 1]),
     ],
 )
 def test_op_called_directly(message, position, value):
@@ -157,12 +220,12 @@ def test_interval_of_the_inner_ops():
 def test_backward_op_called_directly():
     out, _, checkpoint = torch.ops.torch_lif.lif_forward(*OP_TENSORS, *OP_REST, 16)
     inputs, params, _ = OP_TENSORS
-    only_x = [1, 0, 0, 0, 0, 0, 0, 0]
+    only_x = [1] + [0] * 10
 
     def backward(grads, checkpoint, needs):
-        return torch.ops.torch_lif.lif_backward(grads, inputs, params, [checkpoint], *OP_REST, 16, needs)
+        return torch.ops.torch_lif.lif_backward(grads, inputs, params, [checkpoint], *OP_REST, 16, False, needs)
 
-    assert len(backward([torch.ones_like(out), None], checkpoint, [1, 0, 1, 0, 0, 0, 1, 0])) == 3
+    assert len(backward([torch.ones_like(out), None], checkpoint, [1, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0])) == 3
     with pytest.raises(ValueError, match="gradient of the output does not have the shape"):
         backward([torch.ones(2, 5, 7), None], checkpoint, only_x)
     with pytest.raises(ValueError, match="do not fit the neuron"):

@@ -165,7 +165,7 @@ def test_backends_agree(tmp_path):
     loss, grads = {}, {}
     for backend in ("fused", "loop"):
         torch.manual_seed(0)
-        network = train_images.SpikingNetwork([64, 24, 16, 10], 10, backend)
+        network = train_images.SpikingNetwork([64, 24, 16, 10], 10, backend=backend)
         loss[backend] = torch.nn.functional.cross_entropy(network(x).scores(), y)
         loss[backend].backward()
         grads[backend] = [parameter.grad for parameter in network.parameters() if parameter.requires_grad]

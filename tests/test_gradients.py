@@ -2,21 +2,13 @@
 
 import pytest
 import torch
-from cases import CASES, SPIKING, SURROGATES, gradients, leaves, loss, make, outputs, relative_error
+from cases import CASES, PAIRS, SPIKING_PAIRS, gradients, leaves, loss, make, name_of, outputs, relative_error, same_bits
 from conftest import DEVICES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import torch_lif as lif
 from torch_lif import _C
-
-SPIKING_PAIRS = [(case, surrogate) for case in SPIKING for surrogate in SURROGATES]
-PAIRS = [(case, surrogate) for case in CASES for surrogate in (SURROGATES if case.spiking else [None])]
-
-
-def name_of(p):
-    return str(p) if p in CASES else getattr(p, "name", "no surrogate")
-
 
 pairs = pytest.mark.parametrize(("case", "surrogate"), PAIRS, ids=name_of)
 
@@ -42,14 +34,14 @@ def test_float64_is_autograd_through_the_reference(case, surrogate, shared, targ
     arguments = make(case, T=45, B=3, neurons=37, dtype=torch.float64, device=target, seed=5, shared=names)
     result = check(case, surrogate, arguments, 1e-10)
     if case.spiking:
-        assert float(result.spikes.detach().mean()) > 0.05, "hardly a spike: this would prove nothing"
+        assert float(result.spikes.detach().mean()) > 0.02, "hardly a spike: this would prove nothing"
 
 
 @pairs
 def test_float32_is_autograd_through_the_reference(case, surrogate, target):
     """Both walk the same spikes, so they differ by rounding alone: at most some 16 roundings of 2^-24 a step, none of them
-    amplified (every factor on the way back is at most 1), over T steps."""
-    steps = 100
+    amplified over `case.steps` steps beyond the largest gradient itself, which is what errors are relative to."""
+    steps = case.steps
     arguments = make(case, T=steps, B=3, neurons=530, device=target, seed=6)
     check(case, surrogate, arguments, 16 * steps * 2.0**-24)
 
@@ -72,7 +64,7 @@ def test_random_calls(case, surrogate, data):
         with_inputs=draw(st.booleans(), "inputs"),
         with_state=draw(st.booleans(), "state"),
     )
-    more = {"max_spikes": draw(st.sampled_from([1, 3, 2.0**16]), "max_spikes")} if case.spiking else {}
+    more = {"max_spikes": draw(st.sampled_from([1, 3, 2.0**16]), "max_spikes")} if case.max_spikes else {}
     check(case, surrogate, arguments, 1e-10, **more)
 
 
@@ -80,15 +72,23 @@ def test_random_calls(case, surrogate, data):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_types(case, surrogate, dtype, target):
     """Stored half, computed in float32: sequences' gradients are rounded to half once (half an ulp), the others not at all."""
-    arguments = make(case, T=60, B=2, neurons=66, dtype=dtype, device=target, seed=8)
+    arguments = make(case, T=case.steps, B=2, neurons=66, dtype=dtype, device=target, seed=8)
     kwargs = options(surrogate)
     _, got = gradients(lambda **a: case.fused(**a, record=case.records, **kwargs), arguments)
     _, expected = gradients(lambda **a: case.reference(**a, record=case.records, **kwargs), arguments)
     for name, grad in got.items():
         sequence = name in ("x", *case.inputs)
-        bound = torch.finfo(dtype).eps if sequence else 16 * 60 * 2.0**-24
+        bound = torch.finfo(dtype).eps if sequence else 16 * case.steps * 2.0**-24
         assert grad.dtype == arguments.get(name, torch.empty(0)).dtype if sequence else grad.dtype == torch.float32
         assert relative_error(grad, expected[name]) <= bound, name
+
+
+def threshold_is_true(surrogate):
+    """Whether the derivative by the threshold is that of the antiderivative by v, as it is of a function of v - threshold."""
+    v = torch.linspace(-1, 3, 41, dtype=torch.float64) + 0.01
+    theta = torch.full_like(v, 0.9).requires_grad_()
+    (true,) = torch.autograd.grad(surrogate.smooth(v, theta).sum(), theta)
+    return torch.allclose(true, surrogate.threshold_derivative(v, theta.detach()))
 
 
 @pairs
@@ -96,19 +96,28 @@ def test_finite_differences_of_the_smooth_variant(case, surrogate, device):
     """With the spike replaced by the surrogate's antiderivative the op is smooth: its adjoint must be its derivative."""
     if isinstance(surrogate, lif.SuperSpike):
         surrogate = lif.SuperSpike(2.0)
-    arguments = make(case, T=19, B=2, neurons=2, dtype=torch.float64, device=device, seed=11)
+    # A measured value passes its gradient to the computed one: that is no derivative.
+    arguments = make(case, T=19, B=2, neurons=2, dtype=torch.float64, device=device, seed=11, with_inputs=case.name == "lif")
     more = options(surrogate) | ({"smooth": True} if case.spiking else {})
+    more |= {"reset_gradient": True} if case.name == "cuba_lif" else {}
     copy, found = leaves(arguments)
-    if isinstance(surrogate, lif.PeriodicExponential):
-        # Its derivative by the threshold (Rockpool's) is not that of any antiderivative by v.
-        found.pop("threshold")
-        copy["threshold"] = copy["threshold"].detach()
+    undefined = {f"state[{case.states.index('refractory')}]"} if "refractory" in case.states else set()
+    if surrogate and not threshold_is_true(surrogate):
+        undefined.add("threshold")
+        if case.name == "alif":
+            copy["adapt_scale"] = torch.zeros_like(copy["adapt_scale"])  # else the threshold depends on all the rest
+            undefined |= {"adapt_scale"}
+    if case.options.get("threshold_gradient") is False:
+        more["threshold_gradient"] = True
+    for name in undefined & found.keys():
+        found.pop(name).requires_grad_(False)
 
     def function(*values):
         bound = dict(zip(found, values, strict=True))
-        call = {name: bound.get(name, value) for name, value in copy.items()}
-        call["state"] = tuple(bound[f"state[{k}]"] for k in range(len(copy["state"])))
-        return tuple(outputs(case.fused(**call, record=case.states, **more)).values())
+        call = {name: bound.get(name, value) for name, value in copy.items()} | more
+        call["state"] = tuple(bound.get(f"state[{k}]", value) for k, value in enumerate(copy["state"]))
+        got = outputs(case.fused(**call, record=case.records))
+        return tuple(value for name, value in got.items() if "refractory" not in name)
 
     assert torch.autograd.gradcheck(function, tuple(found.values()), eps=1e-6, atol=1e-6, rtol=1e-5, fast_mode=False)
 
@@ -137,11 +146,11 @@ def test_same_bits_on_every_instruction_set_and_device(case, surrogate, dtype, t
     expected, expected_grads = run("cpu")
     _C.set_instruction_set(isa)
     for name, value in outputs(expected).items():
-        assert torch.equal(outputs(result)[name].cpu(), value), name
+        assert same_bits(outputs(result)[name].cpu(), value), name
     for name, value in expected_grads.items():
         if name in ("x", *case.inputs) or name.startswith("state"):
-            assert torch.equal(grads[name].cpu(), value), name
-        else:
+            assert same_bits(grads[name].cpu(), value), name
+        elif bool(value.isfinite().all()):
             assert relative_error(grads[name].cpu(), value) <= 1e-5, name
 
 
@@ -157,9 +166,9 @@ def test_same_bits_every_run_and_at_every_thread_count(case, surrogate, device, 
     for count in (1, 2, 3):
         result, grads = run(count)
         for name, value in outputs(expected).items():
-            assert torch.equal(outputs(result)[name], value), (count, name)
+            assert same_bits(outputs(result)[name], value), (count, name)
         for name, value in expected_grads.items():
-            assert torch.equal(grads[name], value), (count, name)
+            assert same_bits(grads[name], value), (count, name)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -171,7 +180,11 @@ def test_only_what_is_asked_for_has_a_gradient(case, device):
         copy, found = leaves(arguments)
         for name, leaf in found.items():
             leaf.requires_grad_(name == alone)
-        loss(case.fused(**copy, record=case.records)).backward()
+        total = loss(case.fused(**copy, record=case.records))
+        if not total.requires_grad:
+            assert not expected[alone].any(), f"{alone} has no path to any output"
+            continue
+        total.backward()
         for name, leaf in found.items():
             assert (leaf.grad is None) == (name != alone), (alone, name)
         assert torch.equal(found[alone].grad, expected[alone]), alone
@@ -183,6 +196,8 @@ def test_loss_on_each_output_alone(case, device):
     arguments = make(case, T=33, B=2, neurons=5, dtype=torch.float64, device=device, seed=16)
     names = outputs(case.fused(**arguments, record=case.records)).keys()
     for chosen in names:
+        if "refractory" in chosen:
+            continue  # it counts steps: no gradient
         grads = []
         for function in (case.fused, case.reference):
             copy, found = leaves(arguments)
@@ -209,3 +224,15 @@ def test_a_second_derivative_is_refused(device):
     (grad,) = torch.autograd.grad(lif.functional.lif(x, decay_mem=0.9).spikes.sum(), x, create_graph=True)
     with pytest.raises(NotImplementedError, match="first derivative only"):
         grad.sum().backward()
+
+
+def test_a_refractory_period_gets_no_gradient(device):
+    period = torch.tensor(2.0, device=device, requires_grad=True)
+    x = torch.rand(2, 9, 3, device=device)
+    result = lif.functional.cuba_lif(x, rate_mem=0.5, rate_syn=0.5, refractory=period, record=("v", "refractory"))
+    assert not result.spikes.requires_grad
+    assert not result.records["v"].requires_grad
+    result = lif.functional.cuba_lif(x.requires_grad_(), rate_mem=0.5, rate_syn=0.5, refractory=2.0, record=("refractory",))
+    assert result.spikes.requires_grad
+    assert not result.state.refractory.requires_grad
+    assert not result.records["refractory"].requires_grad

@@ -21,7 +21,7 @@ def same_as_contiguous(case, arguments, views):
     got = case.fused(**copy, record=case.records)
     assert_same_bits(got, result)
     for name, grad in zip(found, torch.autograd.grad(loss(got), list(found.values())), strict=True):
-        if name in case.params:
+        if name in case.summed:
             assert relative_error(grad, grads[name]) <= 1e-6, name  # a sum over the neurons in another order
         else:
             assert torch.equal(grad, grads[name]), name
@@ -100,14 +100,14 @@ def test_time_first_is_batch_first(case, device):
 @pytest.mark.parametrize("case", ONE_AXIS, ids=str)
 @pytest.mark.parametrize("shape", [(), (6,), (2, 3), (1, 2, 1, 3)])
 def test_trailing_shapes(case, shape, device):
-    arguments = make(case, T=12, B=2, neurons=shape, device=device, seed=6)
+    arguments = make(case, T=12, B=2, neurons=shape, dtype=torch.float64, device=device, seed=6)
     result, grads = gradients(lambda **a: case.fused(**a, record=case.records), arguments)
     expected, expected_grads = gradients(lambda **a: case.reference(**a, record=case.records), arguments)
     assert_same_bits(result, expected)
     assert result[0].shape == (2, 12, *shape)
     for name, grad in grads.items():
         assert grad.shape == expected_grads[name].shape
-        assert relative_error(grad, expected_grads[name]) < 1e-5, name
+        assert relative_error(grad, expected_grads[name]) <= 1e-10, name
 
 
 @pytest.mark.parametrize("case", ONE_AXIS, ids=str)
@@ -161,7 +161,7 @@ def test_split_time_is_one_call(case, splits, device):
     )
     assert_same_bits(joined, expected)
     for name, got, wanted in zip(found, torch.autograd.grad(loss(joined), list(found.values())), expected_grads, strict=True):
-        if name in case.params:
+        if name in case.summed:
             assert relative_error(got, wanted) <= 1e-5, name  # the same terms summed in another order
         else:
             assert torch.equal(got, wanted), name

@@ -10,28 +10,32 @@ from cases import SURROGATES
 import torch_lif as lif
 from torch_lif import _C
 
-surrogates = pytest.mark.parametrize("surrogate", SURROGATES, ids=lambda s: s.name)
-CLASSES = {
-    cls.name: cls for cls in vars(lif.surrogate).values() if isinstance(cls, type) and issubclass(cls, lif.Surrogate) and cls.name
-}
+surrogates = pytest.mark.parametrize("surrogate", SURROGATES, ids=lambda s: type(s).__name__)
+CLASSES = [
+    cls
+    for cls in vars(lif.surrogate).values()
+    if isinstance(cls, type) and issubclass(cls, lif.Surrogate) and cls.name and not cls.__name__.startswith("_")
+]
 
 
 def test_every_line_of_the_table_has_its_class():
-    table = {}
     for name, (class_name, text) in _C.surrogates().items():
-        params = {key: float(value) for key, value in (part.split("=") for part in text.split())}
-        table[name] = (class_name, params)
-    classes = {name: (cls.__name__, {f.name: f.default for f in dataclasses.fields(cls)}) for name, cls in CLASSES.items()}
-    assert classes == table
-    assert {s.name for s in SURROGATES} == set(table), "every surrogate must be tested"
-    for cls in CLASSES.values():
+        params = [float(part.split("=")[1]) for part in text.split()]
+        own = getattr(lif, class_name)
+        assert (own.name, own().parameters()) == (name, params)
+        for cls in CLASSES:
+            if cls.name == name:
+                assert len(cls().parameters()) == len(params)
+    assert {cls.name for cls in CLASSES} == set(_C.surrogates())
+    assert {type(s) for s in SURROGATES} == set(CLASSES), "every surrogate must be tested"
+    for cls in CLASSES:
         assert cls.__name__ in lif.__all__
 
 
 def test_every_surrogate_is_in_the_docs():
-    page = (Path(__file__).parent.parent / "README.md").read_text()
-    for cls in CLASSES.values():
-        assert cls.__name__ in page
+    page = (Path(__file__).parent.parent / "docs" / "surrogates.md").read_text()
+    for cls in CLASSES:
+        assert f"`{cls.__name__}(" in page
 
 
 @surrogates
@@ -67,6 +71,42 @@ def test_numbers_from_the_sources():
     e = torch.e
     expected = [e**-1.2, e**-1.0, 1.0, e**-1.0]  # q - 1/2 = v - 1 below the threshold; periodic above it
     torch.testing.assert_close(lif.PeriodicExponential(0.5).derivative(v, theta), torch.tensor(expected))
+
+
+def test_more_numbers_from_the_sources():
+    """The same for sinabs, SpikingJelly and snnTorch, at v - threshold = 0, 0.5 and -0.5 where nothing else is said."""
+    theta = torch.tensor(1.0)
+    v = theta + torch.tensor([0.0, 0.5, -0.5])
+    e, pi = torch.e, torch.pi
+    normal = [1 / (0.5 * (2 * pi) ** 0.5), e**-0.5 / (0.5 * (2 * pi) ** 0.5)]
+    expected = {
+        lif.FastSigmoid(25): [1, 13.5**-2, 13.5**-2],
+        lif.SoftSign(2): [1, 1 / 4, 1 / 4],
+        lif.SingleExponential(0.5, 2): [4, 4 / e, 4 / e],
+        lif.Gaussian(0, 0.5, 3): [3 * normal[0], 3 * normal[1], 3 * normal[1]],
+        lif.Erf(2): [2 / pi**0.5, 2 / pi**0.5 / e, 2 / pi**0.5 / e],
+        lif.Heaviside(0.25): [1, 1, 0],
+        lif.SinabsPeriodicExponential(0.5, 1): [1, e**-2, e**-1],  # above the threshold the distance counts twice
+        lif.ATan(2): [1, 1 / (1 + (pi / 2) ** 2), 1 / (1 + (pi / 2) ** 2)],
+        lif.Sigmoid(4): [1, 4 * e**-2 / (1 + e**-2) ** 2, 4 * e**-2 / (1 + e**-2) ** 2],
+        lif.Triangle(2, 0.3): [0.3, 0.225, 0.225],
+    }
+    for surrogate, numbers in expected.items():
+        torch.testing.assert_close(surrogate.derivative(v, theta), torch.tensor(numbers, dtype=torch.float32), msg=str(surrogate))
+    # MultiGaussian at 0: 1.15 N(0; 0, 0.5) - 0.3 N(0; 0.5, 3)
+    wide = e ** (-0.5 / 36) / (3 * (2 * pi) ** 0.5)
+    at_threshold = lif.MultiGaussian().derivative(theta, theta)
+    torch.testing.assert_close(at_threshold, torch.tensor(1.15 * normal[0] - 0.3 * wide))
+
+
+def test_rockpool_s_sigmoid():
+    """tanh(v + 1 - threshold) / 2 + 1/2, written with tanh, against the logistic function of twice the argument."""
+    v, theta = torch.linspace(-3, 4, 101, dtype=torch.float64, requires_grad=True), torch.tensor(0.8, dtype=torch.float64)
+    expected = torch.tanh(v + 1 - theta) / 2 + 0.5
+    surrogate = lif.Sigmoid(alpha=2, shift=1)
+    torch.testing.assert_close(surrogate.smooth(v, theta), expected, rtol=1e-14, atol=1e-14)
+    (slope,) = torch.autograd.grad(expected.sum(), v)
+    torch.testing.assert_close(surrogate.derivative(v.detach(), theta), slope, rtol=1e-13, atol=1e-14)
 
 
 def test_frozen_and_comparable():

@@ -5,7 +5,7 @@ class Neuron(TypedDict):
     inputs: list[str]
     params: list[str]
     states: list[str]
-    states_without_synapses: list[str]
+    state_needs: dict[str, str]
     options: list[str]
 
 class BuildInfo(TypedDict):

@@ -12,6 +12,8 @@ from . import _C
 from .surrogate import Surrogate, constant
 
 NEURONS = _C.neurons()
+SYNAPSES = ("at_once", "delayed", "delayed_increment")
+"""The forms of csrc/neuron/euler.h, in its order."""
 OPS = {name: getattr(torch.ops.torch_lif, name).default for name in NEURONS}
 
 
@@ -82,6 +84,40 @@ def check_max_spikes(op: str, max_spikes: float) -> float:
     return value
 
 
+def weights(op: str, name: str, value: Tensor | None, x: Tensor) -> Tensor | None:
+    """Recurrent weights or their bias, widened as `parameter` does."""
+    if value is not None and not isinstance(value, Tensor):
+        raise TypeError(f"{op}: {name} is a {type(value).__name__}, expected a tensor")
+    return parameter(op, name, value, x)
+
+
+def recurrent_input(
+    spikes: Tensor, first: Tensor | None, w_rec: Tensor, b_rec: Tensor | None, synapses: int, batch_first: bool
+) -> Tensor:
+    """The recurrent input of each step, for records: the spikes of the step before times w_rec, plus b_rec; zero in the first step
+    without initial spikes `first`. Laid out as the spikes, with two or more synapses with an axis for them behind."""
+    time = 1 if batch_first else 0
+    steps = spikes.to(w_rec.dtype)
+    before = torch.zeros_like(steps.narrow(time, 0, min(1, steps.shape[time]))) if first is None else first.unsqueeze(time)
+    before = torch.cat([before, steps], time).narrow(time, 0, steps.shape[time])
+    received = before.reshape(*steps.shape[:2], w_rec.shape[0]) @ w_rec
+    if b_rec is not None:
+        received = received + b_rec
+        if first is None and steps.shape[time]:
+            received = torch.cat(
+                [torch.zeros_like(received.narrow(time, 0, 1)), received.narrow(time, 1, steps.shape[time] - 1)], time
+            )
+    shape = spikes.shape if synapses < 2 else (*spikes.shape, synapses)
+    return received.reshape(shape).to(spikes.dtype)
+
+
+def check_choice(op: str, name: str, value: object, known: Sequence[str]) -> int:
+    """The place of a name among those known."""
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{op}: {name} is {value!r}, expected one of {', '.join(map(repr, known))}")
+    return list(known).index(value)
+
+
 def split_state(op: str, state: Sequence[Tensor | None] | None, names: Sequence[str]) -> dict[str, Tensor | None]:
     """A state tuple by names; None, or a missing entry, starts at zero."""
     values = () if state is None else tuple(state) if not isinstance(state, Tensor) else None
@@ -108,7 +144,9 @@ def fused(
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
     """Runs torch.ops.torch_lif.<name>; returns (output, final states, recorded states)."""
     neuron = NEURONS[name]
-    states = neuron["states"] if synapses else neuron["states_without_synapses"]
+    needs = neuron["state_needs"]
+    given = {key for key, value in params.items() if value is not None} | ({"synapses"} if synapses else set())
+    states = [key for key in neuron["states"] if needs.get(key) in given | {None}]
     results = OPS[name](
         [inputs.get(key) for key in neuron["inputs"]],
         [params.get(key) for key in neuron["params"]],
@@ -119,8 +157,8 @@ def fused(
         smooth,
         synapses,
         batch_first,
-        [int(key in record) for key in neuron["states"]],
+        [int(key in record and key != "spikes") for key in neuron["states"]],
     )
-    recorded = [key for key in states if key in record]
+    recorded = [key for key in states if key in record and key != "spikes"]
     final = dict(zip(states, results[1:], strict=False))
     return results[0], final, dict(zip(recorded, results[1 + len(states) :], strict=True))

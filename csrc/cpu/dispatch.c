@@ -58,6 +58,7 @@ const char *lif_isa(void) { return names[isa_index()]; }
 const struct lif_cpu_kernels *lif_find_cpu_kernels(int index, int is_double) { return kernels[index][isa_index()][is_double]; }
 
 int lif_choose_tile(const struct lif_args *a, int threads) {
+  if (a->recurrence.weights) return (int)a->N; /* every neuron may reach every other */
   const int64_t widest = a->S > 1 ? a->S : 1;
   int64_t tile = 512 / widest;
   /* Narrower tiles only while threads would idle; below 64 neurons the rows are too short to stream. */

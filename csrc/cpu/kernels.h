@@ -39,6 +39,11 @@ static inline int64_t lif_tasks(const struct lif_args *a) { return a->N > 0 ? a-
 void lif_reduce(const void *partials, int is_double, int64_t B, int64_t N, int W, int dims, const int64_t *sizes,
                 const int64_t *strides, int64_t w_stride, double *total);
 
+/* The gradient of recurrent weights for neurons first..last-1: sum[n - first][k] = sum over steps of spikes[step][n] *
+ * grad_in[step][k], k < M, steps in ascending order. Both are dense; a step is one time step of one batch item. */
+void lif_weights_gradient(const void *spikes, const void *grad_in, int is_double, int64_t steps, int64_t N, int64_t M,
+                          int64_t first, int64_t last, double *sum);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,7 +1,8 @@
 /* The time loop on the CPU. Compiled once for each neuron (NEURON), precision (LIF_REAL) and instruction set (LIF_ISA).
  *
  * A task is a tile of neurons of one batch item: t is the outer loop and n the inner, so that memory is read in bursts
- * of a tile's row while the tile's state stays in the first-level cache. */
+ * of a tile's row while the tile's state stays in the first-level cache. With recurrence the tile is all neurons of the item, and
+ * their spikes of the step before join the state. */
 #include <stdlib.h>
 
 #include "../neuron/neuron.h"
@@ -17,6 +18,11 @@ static const int input_kinds[] = {NEURON_INPUTS(FIELD_KIND)};
 static const int param_kinds[] = {NEURON_PARAMS(FIELD_KIND)};
 static const int state_kinds[] = {NEURON_STATES(FIELD_KIND)};
 
+/* Whether an input is computed here; without weights it is 0, like any other that is left out. */
+static int is_recurrent_input(const struct lif_args *a, int f) {
+  return a->recurrence.weights && NEURON_RECURRENT && f == INPUT_COUNT - 1;
+}
+
 /* A tile and the rows of scratch it works in. */
 struct tile {
   const struct lif_args *a;
@@ -24,6 +30,7 @@ struct tile {
   struct row row;
   real *zeros;
   real *input_buffers[INPUT_COUNT], *out_buffer, *g_input_buffers[INPUT_COUNT], *spare;
+  real *spikes, *rec;       /* recurrence: the spikes of the step before, or their adjoint; the recurrent input */
   real *stash[STATE_COUNT]; /* states before each step of the interval that is replayed */
   int64_t stash_row[STATE_COUNT];
 };
@@ -45,6 +52,10 @@ static int64_t lay_out(struct tile *tile, real *memory, int backward) {
   tile->zeros = take(memory, &used, row_length(a, widest));
   tile->spare = take(memory, &used, row_length(a, widest));
   tile->out_buffer = take(memory, &used, row_length(a, 1));
+  if (a->recurrence.weights) {
+    tile->spikes = take(memory, &used, row_length(a, 1));
+    tile->rec = take(memory, &used, row_length(a, widest));
+  }
   for (int f = 0; f < INPUT_COUNT; f++) {
     const int64_t length = row_length(a, lif_width(input_kinds[f], a->S));
     tile->input_buffers[f] = take(memory, &used, length);
@@ -91,16 +102,41 @@ static void write_row(const struct tile *tile, const struct lif_tensor *x, int s
   scatter_row(x, storage, offset, tile->row.count, width, row);
 }
 
+/* The inputs of a step, but for the recurrent one. */
 static void read_inputs(struct tile *tile, int64_t t) {
   const struct lif_args *a = tile->a;
   for (int f = 0; f < INPUT_COUNT; f++)
-    tile->row.inputs[f] = read_row(tile, &a->inputs[f], a->storage, t, lif_width(input_kinds[f], a->S), tile->input_buffers[f]);
+    if (!is_recurrent_input(a, f))
+      tile->row.inputs[f] = read_row(tile, &a->inputs[f], a->storage, t, lif_width(input_kinds[f], a->S), tile->input_buffers[f]);
 }
 
 static void read_params(struct tile *tile) {
   for (int f = 0; f < PARAM_COUNT; f++)
     copy_row_in(tile, &tile->a->params[f], 0, lif_width(param_kinds[f], tile->a->S), tile->row.params[f]);
 }
+
+#if NEURON_RECURRENT
+#include "recurrence.h"
+
+/* The recurrent input of step t, and its record. */
+static void recur(struct tile *tile, int64_t t) {
+  const struct lif_args *a = tile->a;
+  const struct lif_recurrence *rec = &a->recurrence;
+  if (!rec->weights) return;
+  const int64_t length = a->N * (a->S > 1 ? a->S : 1);
+  if (t > 0 || rec->resumed)
+    combine_rows(tile->spikes, a->N, (const real *)rec->weights, length, (const real *)rec->bias, tile->rec);
+  else
+    memset(tile->rec, 0, (size_t)length * sizeof(real));
+  tile->row.inputs[INPUT_rec] = tile->rec;
+  write_row(tile, &rec->in, LIF_NATIVE, t, a->S > 1 ? a->S : 1, tile->rec);
+}
+
+static int has_recurrence(const struct lif_args *a) { return a->recurrence.weights != NULL; }
+#else
+static void recur(struct tile *tile, int64_t t) { (void)tile, (void)t; }
+static int has_recurrence(const struct lif_args *a) { return (void)a, 0; }
+#endif
 
 static void forward_tile(struct tile *tile) {
   const struct lif_args *a = tile->a;
@@ -110,19 +146,25 @@ static void forward_tile(struct tile *tile) {
     copy_row_in(tile, &a->first_state[f], 0, lif_width(state_kinds[f], a->S), r->next[f]);
     r->states[f] = r->next[f];
   }
+  if (has_recurrence(a)) copy_row_in(tile, &a->first_state[STATE_COUNT], 0, 1, tile->spikes);
   for (int64_t t = 0; t < a->T; t++) {
-    if (a->checkpoint_interval && t % a->checkpoint_interval == 0)
+    if (a->checkpoint_interval && t % a->checkpoint_interval == 0) {
       for (int f = 0; f < STATE_COUNT; f++)
         write_row(tile, &a->checkpoints[f], LIF_NATIVE, t / a->checkpoint_interval, lif_width(state_kinds[f], a->S), r->next[f]);
+      if (has_recurrence(a)) write_row(tile, &a->checkpoints[STATE_COUNT], LIF_NATIVE, t, 1, tile->spikes);
+    }
     read_inputs(tile, t);
+    recur(tile, t);
     r->out = row_to_write(tile, &a->out, a->storage, t, 1, tile->out_buffer);
     forward_row(r);
+    if (has_recurrence(a)) memcpy(tile->spikes, r->out, (size_t)r->count * sizeof(real));
     write_row(tile, &a->out, a->storage, t, 1, r->out);
     for (int f = 0; f < STATE_COUNT; f++)
       write_row(tile, &a->records[f], a->storage, t, lif_width(state_kinds[f], a->S), r->next[f]);
   }
   for (int f = 0; f < STATE_COUNT; f++)
     write_row(tile, &a->last_state[f], LIF_NATIVE, 0, lif_width(state_kinds[f], a->S), r->next[f]);
+  if (has_recurrence(a)) write_row(tile, &a->last_state[STATE_COUNT], LIF_NATIVE, 0, 1, tile->spikes);
 }
 
 /* From the checkpoint, the states before each of `steps` steps, into the stash. */
@@ -143,6 +185,37 @@ static void replay(struct tile *tile, int64_t first, int steps) {
   }
 }
 
+#if NEURON_RECURRENT
+/* Adds to the adjoint of the output what comes from the next step's recurrent input, and reads the recurrent input. */
+static void recur_before(struct tile *tile, int64_t t) {
+  const struct lif_args *a = tile->a;
+  struct row *r = &tile->row;
+  if (!a->recurrence.weights) return;
+  r->inputs[INPUT_rec] = read_row(tile, &a->recurrence.in, LIF_NATIVE, t, a->S > 1 ? a->S : 1, tile->rec);
+  for (int64_t n = 0; n < r->count; n++) tile->out_buffer[n] = r->out[n] + tile->spikes[n];
+  r->out = tile->out_buffer;
+}
+
+/* The adjoint of the recurrent input, which is that of x, and through the weights that of the spikes before. */
+static void recur_after(struct tile *tile, int64_t t) {
+  const struct lif_args *a = tile->a;
+  const struct lif_recurrence *rec = &a->recurrence;
+  if (!rec->weights) return;
+  const int width = a->S > 1 ? a->S : 1;
+  if (t > 0 || rec->resumed) {
+    const real *g = tile->row.g_inputs[0];
+    combine_rows(g, a->N * width, (const real *)rec->weights_transposed, a->N, NULL, tile->spikes);
+    write_row(tile, &rec->grad_in, LIF_NATIVE, t, width, g);
+  } else {
+    memset(tile->spikes, 0, (size_t)a->N * sizeof(real));
+    write_row(tile, &rec->grad_in, LIF_NATIVE, t, width, tile->zeros);
+  }
+}
+#else
+static void recur_before(struct tile *tile, int64_t t) { (void)tile, (void)t; }
+static void recur_after(struct tile *tile, int64_t t) { (void)tile, (void)t; }
+#endif
+
 static void backward_step(struct tile *tile, int64_t t, int k) {
   const struct lif_args *a = tile->a;
   struct row *r = &tile->row;
@@ -157,10 +230,12 @@ static void backward_step(struct tile *tile, int64_t t, int k) {
   }
   read_inputs(tile, t);
   r->out = read_row(tile, &a->grad_out, a->storage, t, 1, tile->out_buffer);
+  recur_before(tile, t);
   for (int f = 0; f < INPUT_COUNT; f++)
     r->g_inputs[f] =
         row_to_write(tile, &a->grad_inputs[f], a->storage, t, lif_width(input_kinds[f], a->S), tile->g_input_buffers[f]);
   backward_row(r);
+  recur_after(tile, t);
   for (int f = 0; f < INPUT_COUNT; f++)
     write_row(tile, &a->grad_inputs[f], a->storage, t, lif_width(input_kinds[f], a->S), r->g_inputs[f]);
 }
@@ -172,6 +247,7 @@ static void backward_tile(struct tile *tile) {
   for (int f = 0; f < PARAM_COUNT; f++)
     memset(r->g_params[f], 0, (size_t)(r->count * lif_width(param_kinds[f], a->S)) * sizeof(real));
   for (int f = 0; f < STATE_COUNT; f++) copy_row_in(tile, &a->grad_last_state[f], 0, lif_width(state_kinds[f], a->S), r->next[f]);
+  if (has_recurrence(a)) copy_row_in(tile, &a->grad_last_state[STATE_COUNT], 0, 1, tile->spikes);
   const int64_t interval = a->checkpoint_interval;
   for (int64_t end = a->T; end > 0;) {
     const int64_t first = (end - 1) / interval * interval;
@@ -181,6 +257,7 @@ static void backward_tile(struct tile *tile) {
   }
   for (int f = 0; f < STATE_COUNT; f++)
     write_row(tile, &a->grad_first_state[f], LIF_NATIVE, 0, lif_width(state_kinds[f], a->S), r->next[f]);
+  if (has_recurrence(a)) write_row(tile, &a->grad_first_state[STATE_COUNT], LIF_NATIVE, 0, 1, tile->spikes);
   for (int f = 0; f < PARAM_COUNT; f++)
     write_row(tile, &a->grad_params[f], LIF_NATIVE, 0, lif_width(param_kinds[f], a->S), r->g_params[f]);
 }

@@ -39,3 +39,21 @@ void lif_reduce(const void *partials, int is_double, int64_t B, int64_t N, int W
       total[place_of((first + k) / W, dims, sizes, strides) + (first + k) % W * w_stride] += sum[k];
   }
 }
+
+void lif_weights_gradient(const void *spikes, const void *grad_in, int is_double, int64_t steps, int64_t N, int64_t M,
+                          int64_t first, int64_t last, double *sum) {
+  memset(sum, 0, (size_t)((last - first) * M) * sizeof *sum);
+  for (int64_t step = 0; step < steps; step++)
+    for (int64_t n = first; n < last; n++) {
+      double *restrict row = sum + (n - first) * M;
+      if (is_double) {
+        const double count = ((const double *)spikes)[step * N + n], *g = (const double *)grad_in + step * M;
+        if (count != 0)
+          for (int64_t k = 0; k < M; k++) row[k] += count * g[k];
+      } else {
+        const float count = ((const float *)spikes)[step * N + n], *g = (const float *)grad_in + step * M;
+        if (count != 0)
+          for (int64_t k = 0; k < M; k++) row[k] += (double)count * g[k];
+      }
+    }
+}

@@ -29,16 +29,19 @@ struct row {
 #define VALUE_OPTIONAL_PER_NEURON(row) (row)[n]
 #define VALUE_PER_SYNAPSE(row) ((row) + n * S)
 #define VALUE_PER_CURRENT(row) ((row) + n * (S > 0 ? S : 1))
+#define VALUE_RECURRENT(row) VALUE_PER_CURRENT(row)
 #define STORE_PER_NEURON(row, value) (row)[n] = (value);
 #define STORE_OPTIONAL_PER_NEURON(row, value) (row)[n] = (value);
 #define STORE_PER_SYNAPSE(row, value) /* written through the pointer */
 #define STORE_PER_CURRENT(row, value)
+#define STORE_RECURRENT(row, value)
 
 /* What is only written is not loaded: reading fresh memory first would have each of its pages faulted in twice. */
 #define BIND_PER_NEURON(row, member)
 #define BIND_OPTIONAL_PER_NEURON(row, member)
 #define BIND_PER_SYNAPSE(row, member) member = VALUE_PER_SYNAPSE(row);
 #define BIND_PER_CURRENT(row, member) member = VALUE_PER_CURRENT(row);
+#define BIND_RECURRENT(row, member) member = 0; /* its adjoint is that of x */
 
 #define LOAD_INPUT(name, KIND) in.name = VALUE_##KIND(r.inputs[INPUT_##name]);
 #define LOAD_PARAM(name, KIND) p.name = VALUE_##KIND(r.params[PARAM_##name]);
@@ -73,7 +76,7 @@ LIF_FN void backward_body(const struct row *row, struct options o, int S) {
   LIF_INDEPENDENT
   for (int64_t n = 0; n < r.count; n++) {
     struct inputs in, g_in;
-    struct params p, g_p;
+    struct params p, g_p = {0};
     struct states s, next;
     NEURON_INPUTS(LOAD_INPUT)
     NEURON_PARAMS(LOAD_PARAM)

@@ -3,7 +3,9 @@
  * One thread a neuron of one batch item: its state stays in registers, t is the loop, and neighbouring threads read and
  * write neighbouring neurons. Sequences come through a ring in shared memory (ring.h), a chunk of steps at a time; a chunk
  * is a checkpoint's interval. SYN is the number of synapses as a compile-time constant, so that what a neuron keeps a
- * synapse is in registers too; SYN < 0 stands for any number, kept in the workspace in device memory, read without a ring. */
+ * synapse is in registers too; SYN < 0 stands for any number, kept in the workspace in device memory. PLAIN kernels read
+ * without a ring and save every state: those of any number of synapses, and those of a recurrent layer, of which the op layer
+ * launches one a time step, with a matrix product between (csrc/ops/recurrence.cpp). */
 #include "../neuron/neuron.h"
 #include NEURON_HEADER
 #include "kernels.h"
@@ -18,6 +20,7 @@
   view.name = SYN >= 0 ? view##_##name : workspace; \
   if (SYN < 0) workspace += S;
 #define BIND_PER_CURRENT(view, name) BIND_PER_SYNAPSE(view, name)
+#define BIND_RECURRENT(view, name) BIND_PER_SYNAPSE(view, name)
 #define BIND_IN(name, KIND) BIND_##KIND(in, name)
 #define BIND_P(name, KIND) BIND_##KIND(p, name)
 #define BIND_S(name, KIND) BIND_##KIND(s, name)
@@ -44,6 +47,7 @@
     real &value = member[k];                                    \
     STATEMENT                                                   \
   }
+#define EACH_RECURRENT(member, STATEMENT) EACH_PER_CURRENT(member, STATEMENT)
 
 #define READ_INPUT(name, KIND)                                                 \
   {                                                                            \
@@ -111,7 +115,12 @@
     const column<stored> to(a.grad_inputs[INPUT_##name], b, n);     \
     if (to.at) EACH_##KIND(g_in.name, to.write(t, k, pack(value));) \
   }
-#define CLEAR_GRAD_PARAM(name, KIND) EACH_##KIND(g_p.name, value = REAL(0);)
+#define CLEAR_GRAD_PARAM(name, KIND)                                    \
+  {                                                                     \
+    const column<real> from(a.grad_params[PARAM_##name], b, n);         \
+    const bool add = PLAIN && a.add_to_grad_params && from.at;          \
+    EACH_##KIND(g_p.name, value = add ? from.at[k * from.s] : REAL(0);) \
+  }
 #define WRITE_GRAD_PARAM(name, KIND)                          \
   {                                                           \
     const column<real> to(a.grad_params[PARAM_##name], b, n); \
@@ -123,13 +132,42 @@
 #define UNSTASH(name, KIND) EACH_##KIND(s.name, value = stash[(u * values + slot++) * THREADS];)
 #define COUNT_VALUES(name, KIND) +(LIF_##KIND == LIF_PER_SYNAPSE ? (SYN > 0 ? SYN : 0) : 1)
 
+/* The recurrent layer's own: what the op layer computes between two launches of one step each. */
+#if NEURON_RECURRENT
+#define READ_RECURRENT                                                   \
+  {                                                                      \
+    const column<real> from(a.recurrence.in, b, n);                      \
+    EACH_RECURRENT(in.rec, value = from.at ? from.read(t, k) : REAL(0);) \
+  }
+#define WRITE_SPIKES(spikes)                                \
+  {                                                         \
+    const column<real> to(a.last_state[STATE_COUNT], b, n); \
+    if (to.at) to.write(0, 0, spikes);                      \
+  }
+#define ADD_GRAD_SPIKES(g_out)                                     \
+  {                                                                \
+    const column<real> from(a.grad_last_state[STATE_COUNT], b, n); \
+    if (from.at) g_out += from.read(0, 0);                         \
+  }
+#define WRITE_GRAD_RECURRENT                                  \
+  {                                                           \
+    const column<real> to(a.recurrence.grad_in, b, n);        \
+    if (to.at) EACH_RECURRENT(g_in.x, to.write(t, k, value);) \
+  }
+#else
+#define READ_RECURRENT
+#define WRITE_SPIKES(spikes)
+#define ADD_GRAD_SPIKES(g_out)
+#define WRITE_GRAD_RECURRENT
+#endif
+
 #define FIELD_KIND(name, KIND) LIF_##KIND,
 static const int input_kinds[] = {NEURON_INPUTS(FIELD_KIND)};
 
 enum { STASHED = CHUNK - 1 };
 enum { WORKSPACE_FIELDS = 2 * (INPUT_COUNT + PARAM_COUNT + STATE_COUNT) };
 
-template <int SYN>
+template <int SYN, bool PLAIN>
 __global__ void __launch_bounds__(THREADS) forward_kernel(const lif_args a, ring ring) {
   extern __shared__ __align__(16) unsigned char shared_memory[];
   ring.memory = (stored *)shared_memory + threadIdx.x;
@@ -150,12 +188,15 @@ __global__ void __launch_bounds__(THREADS) forward_kernel(const lif_args a, ring
   NEURON_STATES(READ_FIRST)
   const column<stored> out(a.out, b, n);
 
-  if (SYN < 0) {
+  if (PLAIN) {
     for (int64_t t = 0; t < a.T; t++) {
       const int64_t interval_index = t;
       NEURON_STATES(WRITE_CHECKPOINT)
       NEURON_INPUTS(READ_INPUT)
-      out.write(t, 0, pack(step(S, &o, &p, &s, &in, &s)));
+      READ_RECURRENT
+      const real result = step(S, &o, &p, &s, &in, &s);
+      out.write(t, 0, pack(result));
+      WRITE_SPIKES(result)
       NEURON_STATES(WRITE_RECORD)
     }
   } else {
@@ -189,12 +230,12 @@ __global__ void __launch_bounds__(THREADS) forward_kernel(const lif_args a, ring
   NEURON_STATES(WRITE_LAST)
 }
 
-template <int SYN>
+template <int SYN, bool PLAIN>
 __global__ void __launch_bounds__(THREADS) backward_kernel(const lif_args a, ring ring) {
   extern __shared__ __align__(16) unsigned char shared_memory[];
   constexpr int values = 0 NEURON_STATES(COUNT_VALUES);
   real *stash = (real *)shared_memory + threadIdx.x;
-  ring.memory = (stored *)((real *)shared_memory + (SYN < 0 ? 0 : STASHED * values * THREADS)) + threadIdx.x;
+  ring.memory = (stored *)((real *)shared_memory + (PLAIN ? 0 : STASHED * values * THREADS)) + threadIdx.x;
   const int64_t id = blockIdx.x * (int64_t)THREADS + threadIdx.x;
   if (id >= a.B * a.N) return;
   const int64_t b = id / a.N, n = id % a.N;
@@ -216,15 +257,18 @@ __global__ void __launch_bounds__(THREADS) backward_kernel(const lif_args a, rin
   NEURON_STATES(READ_GRAD_LAST)
   const column<stored> grad_out(a.grad_out, b, n);
 
-  if (SYN < 0) {
+  if (PLAIN) {
     for (int64_t t = a.T - 1; t >= 0; t--) {
       const int64_t interval_index = t;
       NEURON_STATES(READ_CHECKPOINT)
       NEURON_INPUTS(READ_INPUT)
-      const real g_out = grad_out.at ? unpack(grad_out.read(t, 0)) : REAL(0);
+      READ_RECURRENT
+      real g_out = grad_out.at ? unpack(grad_out.read(t, 0)) : REAL(0);
+      ADD_GRAD_SPIKES(g_out)
       NEURON_STATES(ADD_GRAD_RECORD)
       step_backward(S, &o, &p, &s, &in, g_out, &g, &g, &g_in, &g_p);
       NEURON_INPUTS(WRITE_GRAD_INPUT)
+      WRITE_GRAD_RECURRENT
     }
   } else {
     /* Chunks are counted from the end: chunk 0 holds the last steps. */
@@ -290,16 +334,18 @@ static int start(Kernel kernel, const lif_args *a, lif_stream stream, int fields
   return (int)cudaGetLastError();
 }
 
-template <int SYN>
-static int launch(const lif_args *a, lif_stream stream, bool backward) {
+template <int SYN, bool PLAIN = SYN<0> static int launch(const lif_args *a, lif_stream stream, bool backward) {
   constexpr int values = 0 NEURON_STATES(COUNT_VALUES);
   int fields = 0;
-  if (SYN >= 0)
+#if NEURON_RECURRENT
+  if (a->recurrence.weights && !PLAIN) return launch<SYN, true>(a, stream, backward);
+#endif
+  if (!PLAIN)
     for (int f = 0; f < INPUT_COUNT; f++)
       if (a->inputs[f].data) fields += lif_width(input_kinds[f], a->S);
-  if (!backward) return start(forward_kernel<SYN>, a, stream, fields, 0);
-  if (SYN >= 0) fields += a->grad_out.data != nullptr;
-  return start(backward_kernel<SYN>, a, stream, fields, SYN < 0 ? 0 : sizeof(real) * STASHED * values * THREADS);
+  if (!backward) return start(forward_kernel<SYN, PLAIN>, a, stream, fields, 0);
+  if (!PLAIN) fields += a->grad_out.data != nullptr;
+  return start(backward_kernel<SYN, PLAIN>, a, stream, fields, PLAIN ? 0 : sizeof(real) * STASHED * values * THREADS);
 }
 
 static int launch_any(const lif_args *a, lif_stream stream, bool backward) {

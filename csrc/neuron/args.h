@@ -9,10 +9,10 @@ extern "C" {
 #endif
 
 enum {
-  LIF_MAX_INPUTS = 4,
-  LIF_MAX_PARAMS = 8,
-  LIF_MAX_STATES = 4,
-  LIF_MAX_OPTIONS = 6,
+  LIF_MAX_INPUTS = 5,
+  LIF_MAX_PARAMS = 12,
+  LIF_MAX_STATES = 5,
+  LIF_MAX_OPTIONS = 8,
   LIF_MAX_SURROGATE_PARAMS = 6,
   LIF_CHECKPOINT_INTERVAL = 16 /* time steps from one saved state to the next; the backward replays them on chip */
 };
@@ -22,8 +22,13 @@ enum lif_kind {
   LIF_PER_NEURON = 1,  /* one value a neuron */
   LIF_PER_SYNAPSE = 2, /* S values a neuron, none if S = 0 */
   LIF_PER_CURRENT = 3, /* S values a neuron, one if S = 0: what arrives at the neuron, with or without a synapse */
-  LIF_OPTIONAL = 4,    /* flag: may be left out, and is then 0 */
-  LIF_OPTIONAL_PER_NEURON = LIF_OPTIONAL | LIF_PER_NEURON
+  LIF_OPTIONAL = 4,    /* flag: may be left out, and is then 0; a state: is kept only with the parameter of the same name */
+  LIF_OPTIONAL_PER_NEURON = LIF_OPTIONAL | LIF_PER_NEURON,
+  /* What a layer with recurrent weights has besides; the loop takes care of it (see lif_args), not the neuron. */
+  LIF_OF_RECURRENCE = 8,                                                  /* flag: there only with recurrent weights */
+  LIF_RECURRENT = LIF_OF_RECURRENCE | LIF_OPTIONAL | LIF_PER_CURRENT,     /* the recurrent input, and its bias */
+  LIF_WEIGHTS = LIF_OF_RECURRENCE | LIF_OPTIONAL,                         /* (N, N * S), from each neuron to each current */
+  LIF_RECURRENT_STATE = LIF_OF_RECURRENCE | LIF_OPTIONAL | LIF_PER_NEURON /* spikes of the step before */
 };
 
 struct lif_field {
@@ -35,6 +40,7 @@ struct lif_field {
 struct lif_neuron {
   const char *name;
   int spiking;      /* has a spike function, hence takes a surrogate */
+  int recurrent;    /* may have recurrent weights: w_rec and b_rec are then its last parameters, the spikes its last state */
   int max_synapses; /* largest S; -1: any */
   int n_inputs, n_params, n_states, n_options;
   struct lif_field inputs[LIF_MAX_INPUTS];
@@ -61,12 +67,26 @@ struct lif_options {
   int surrogate;       /* LIF_SURROGATE_*, or -1 for a neuron that does not spike */
   int smooth;          /* replace the spike by the surrogate's antiderivative, to check gradients by finite differences */
   int param_gradients; /* whether the backward sums gradients of parameters at all */
+  int inputs_given;    /* a bit for each input that was not left out */
+  int params_given;    /* a bit for each parameter */
   double surrogate_params[LIF_MAX_SURROGATE_PARAMS];
   double values[LIF_MAX_OPTIONS]; /* the neuron's own, in the order of its header */
 };
 
+/* The recurrent part of a launch: in[t] = spikes[t - 1] @ weights + bias is added to the input of step t. It is 0 in the first
+ * step if no initial spikes are given, the bias included. All of it is float, or double where storage is LIF_FLOAT64. */
+struct lif_recurrence {
+  const void *weights;            /* (N, N * S) dense: row n goes from neuron n to every current; NULL: no recurrence */
+  const void *weights_transposed; /* (N * S, N) dense, for the backward */
+  const void *bias;               /* (N * S) dense, or NULL */
+  int resumed;                    /* initial spikes were given */
+  struct lif_tensor in;           /* the recurrent input of each step: written by the forward if data, read by the backward */
+  struct lif_tensor grad_in;      /* its gradient of each step: written by the backward if data */
+};
+
 /* One launch. Sequences (inputs, out, records and their gradients) are stored as `storage`; states, parameters,
- * checkpoints and their gradients as float, or as double where storage is LIF_FLOAT64. The backward needs no output. */
+ * checkpoints and their gradients as float, or as double where storage is LIF_FLOAT64. The backward needs no output.
+ * With recurrence, the arrays of states hold the spikes of the step before behind the neuron's own states. */
 struct lif_args {
   int64_t T, B, N;
   int S;
@@ -74,6 +94,7 @@ struct lif_args {
   int checkpoint_interval; /* 0: write no checkpoints */
   int tile;                /* neurons a CPU task walks through time together */
   struct lif_options options;
+  struct lif_recurrence recurrence;
   struct lif_tensor inputs[LIF_MAX_INPUTS];
   struct lif_tensor params[LIF_MAX_PARAMS];
   struct lif_tensor first_state[LIF_MAX_STATES];
@@ -89,12 +110,13 @@ struct lif_args {
   struct lif_tensor grad_inputs[LIF_MAX_INPUTS];
   struct lif_tensor grad_params[LIF_MAX_PARAMS]; /* a sum over time for each [b][n][s] */
   struct lif_tensor grad_first_state[LIF_MAX_STATES];
-  void *workspace; /* CUDA with S > 2: see `fields` in csrc/cuda/kernels.h */
+  int add_to_grad_params; /* CUDA: the sums go on from what is there */
+  void *workspace;        /* CUDA with S > 2: see `fields` in csrc/cuda/kernels.h */
 };
 
 /* Number of values a neuron has in a field of this kind. */
 static inline int lif_width(int kind, int S) {
-  switch (kind & ~LIF_OPTIONAL) {
+  switch (kind & 3) {
     case LIF_PER_SYNAPSE: return S;
     case LIF_PER_CURRENT: return S > 0 ? S : 1;
     default: return 1;

@@ -2,6 +2,8 @@
  *
  * A neuron says, in its own header:
  *   NEURON_SPIKING, NEURON_MAX_SYNAPSES, and the lists NEURON_INPUTS, NEURON_PARAMS, NEURON_STATES, NEURON_OPTIONS
+ *   NEURON_RECURRENT           1 if recurrent weights may feed its output back; then its last input is FIELD(rec, RECURRENT),
+ *                              which the loop computes. Added to x, so that the adjoint of x is its adjoint too
  *   NEURON_STRUCTS             (as it stands: it makes the structs below from the lists)
  *   step                       (parameters, state, inputs) -> next state, output
  *   step_backward              its adjoint: (the same, adjoints of output and next state) -> adjoints of state and
@@ -20,6 +22,7 @@
 #define OPTIONAL_PER_NEURON(name) real name;
 #define PER_SYNAPSE(name) real *name;
 #define PER_CURRENT(name) real *name;
+#define RECURRENT(name) real *name;
 
 #define LIF_MEMBER(name, KIND) KIND(name)
 #define LIF_INPUT_INDEX(name, KIND) INPUT_##name,
@@ -43,6 +46,8 @@
   enum { NEURON_OPTIONS(LIF_OPTION_INDEX) OPTION_COUNT };
 
 #define OPTION(options, name) ((options)->values[OPTION_##name])
+#define INPUT_GIVEN(options, name) ((options)->inputs_given >> INPUT_##name & 1)
+#define PARAM_GIVEN(options, name) ((options)->params_given >> PARAM_##name & 1)
 
 /* For files compiled once a neuron, with -DNEURON=<name>. */
 #define LIF_STRING_(token) #token

@@ -5,6 +5,8 @@
 
 #define LIF_NEURONS(NEURON) \
   NEURON(lif)               \
+  NEURON(alif)              \
+  NEURON(cuba_lif)          \
   NEURON(li)
 
 #endif

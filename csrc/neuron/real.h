@@ -43,6 +43,14 @@ LIF_FN real real_floor(real x) {
 #endif
 }
 
+LIF_FN real real_trunc(real x) {
+#if LIF_REAL == 64
+  return trunc(x);
+#else
+  return truncf(x);
+#endif
+}
+
 LIF_FN real real_abs(real x) {
 #if LIF_REAL == 64
   return fabs(x);
@@ -61,6 +69,17 @@ LIF_FN real real_from_bits(real_bits bits) {
   real x;
   memcpy(&x, &bits, sizeof x);
   return x;
+}
+
+/* yes ? a : b, where `yes` (0 or 1) is the same for every neuron: an option. A select on such a condition would keep GCC from
+ * vectorising the loop over neurons, a blend of bits does not. */
+LIF_FN real choose(int yes, real a, real b) {
+#ifdef __CUDACC__
+  return yes ? a : b;
+#else
+  const real_bits mask = -(real_bits)yes;
+  return real_from_bits((real_to_bits(a) & mask) | (real_to_bits(b) & ~mask));
+#endif
 }
 
 /* e^x within 2 units in the last place over the whole range, denormal results and infinity included; NaN stays NaN.

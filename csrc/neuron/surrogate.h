@@ -9,7 +9,7 @@
 
 /* struct lif_options in the precision computed in; made once a launch or row. */
 struct options {
-  int surrogate, smooth, param_gradients;
+  int surrogate, smooth, param_gradients, inputs_given, params_given;
   real surrogate_params[LIF_MAX_SURROGATE_PARAMS];
   real values[LIF_MAX_OPTIONS];
 };
@@ -19,6 +19,8 @@ LIF_FN struct options in_precision(const struct lif_options *given) {
   o.surrogate = given->surrogate;
   o.smooth = given->smooth;
   o.param_gradients = given->param_gradients;
+  o.inputs_given = given->inputs_given;
+  o.params_given = given->params_given;
   for (int k = 0; k < LIF_MAX_SURROGATE_PARAMS; k++) o.surrogate_params[k] = (real)given->surrogate_params[k];
   for (int k = 0; k < LIF_MAX_OPTIONS; k++) o.values[k] = (real)given->values[k];
   return o;
@@ -76,26 +78,160 @@ LIF_FN real periodic_exponential_smooth(real v, real threshold, const real *p, r
   return (periods * period + laplace_integral(offset, p[0])) / threshold;
 }
 
-/* SuperSpike (Zenke & Ganguli 2018, Neural Computation 30:1514): a fast sigmoid's derivative, of steepness p[0]. */
+/* The others are functions of v - threshold, or were written as if they were: the threshold gets the negative of what v gets. */
+LIF_FN struct slope of_difference(real by_v) {
+  const struct slope d = {by_v, -by_v};
+  return d;
+}
+
+/* SuperSpike (Zenke & Ganguli 2018, Neural Computation 30:1514): a fast sigmoid's derivative, of steepness p[0], times p[1]. */
 LIF_FN struct slope super_spike_slope(real v, real threshold, const real *p, real max_spikes) {
   const real base = p[0] * real_abs(v - threshold) + REAL(1);
-  struct slope d;
   (void)max_spikes;
-  d.v = REAL(1) / (base * base);
-  d.threshold = -d.v;
-  return d;
+  return of_difference(p[1] * (REAL(1) / (base * base)));
 }
 
 LIF_FN real super_spike_smooth(real v, real threshold, const real *p, real max_spikes) {
   (void)max_spikes;
-  return (v - threshold) / (p[0] * real_abs(v - threshold) + REAL(1));
+  return p[1] * (v - threshold) / (p[0] * real_abs(v - threshold) + REAL(1));
 }
 
-/* name, Python class, parameters with their defaults */
-#define LIF_SURROGATES(SURROGATE)                                    \
-  SURROGATE(step_pwl, StepPWL, "window=0.5")                         \
-  SURROGATE(periodic_exponential, PeriodicExponential, "window=0.5") \
-  SURROGATE(super_spike, SuperSpike, "alpha=100")
+/* sinabs' SingleExponential (Shrestha & Orchard 2018, SLAYER): of width p[0] thresholds and area 2 p[1]. */
+LIF_FN struct slope single_exponential_slope(real v, real threshold, const real *p, real max_spikes) {
+  const real width = threshold * p[0];
+  (void)max_spikes;
+  return of_difference(p[1] / width * real_exp(-real_abs(v - threshold) / width));
+}
+
+LIF_FN real single_exponential_smooth(real v, real threshold, const real *p, real max_spikes) {
+  const real width = threshold * p[0];
+  (void)max_spikes;
+  return p[1] / width * laplace_integral(v - threshold, width);
+}
+
+LIF_FN real normal_density(real x, real mean, real deviation) {
+  const real z = (x - mean) / deviation;
+  return real_exp(REAL(-0.5) * (z * z)) / (deviation * REAL(2.5066282746310002)); /* sqrt(2 pi) */
+}
+
+LIF_FN real normal_integral(real x, real mean, real deviation) {
+  return REAL(0.5) * (REAL(1) + (real)erf((double)((x - mean) / deviation) * 0.70710678118654752)); /* 1 / sqrt(2) */
+}
+
+/* A normal distribution of mean p[0] and standard deviation p[1], times p[2]. */
+LIF_FN struct slope gaussian_slope(real v, real threshold, const real *p, real max_spikes) {
+  (void)max_spikes;
+  return of_difference(p[2] * normal_density(v - threshold, p[0], p[1]));
+}
+
+LIF_FN real gaussian_smooth(real v, real threshold, const real *p, real max_spikes) {
+  (void)max_spikes;
+  return p[2] * normal_integral(v - threshold, p[0], p[1]);
+}
+
+/* MultiGaussian (Yin, Corradi & Bohte 2021, Nature Machine Intelligence 3:905) with sinabs' parameters mu, sigma, h, s, scale:
+ * a positive peak between two negative ones, p[3] times as wide. */
+LIF_FN struct slope multi_gaussian_slope(real v, real threshold, const real *p, real max_spikes) {
+  const real x = v - threshold, wide = p[3] * p[1];
+  (void)max_spikes;
+  return of_difference(p[4] * ((REAL(1) + p[2]) * normal_density(x, p[0], p[1]) - p[2] * normal_density(x, p[1], wide) -
+                               p[2] * normal_density(x, -p[1], wide)));
+}
+
+LIF_FN real multi_gaussian_smooth(real v, real threshold, const real *p, real max_spikes) {
+  const real x = v - threshold, wide = p[3] * p[1];
+  (void)max_spikes;
+  return p[4] * ((REAL(1) + p[2]) * normal_integral(x, p[0], p[1]) - p[2] * normal_integral(x, p[1], wide) -
+                 p[2] * normal_integral(x, -p[1], wide));
+}
+
+/* sinabs' Heaviside: 1/threshold above threshold - p[0]. */
+LIF_FN struct slope heaviside_slope(real v, real threshold, const real *p, real max_spikes) {
+  (void)max_spikes;
+  return of_difference((v >= threshold - p[0] ? REAL(1) : REAL(0)) / threshold);
+}
+
+LIF_FN real heaviside_smooth(real v, real threshold, const real *p, real max_spikes) {
+  (void)max_spikes;
+  return v >= threshold - p[0] ? (v - (threshold - p[0])) / threshold : REAL(0);
+}
+
+/* sinabs' PeriodicExponential (Weidel & Sheik 2021, WaveSense): of width p[0], times p[1]. Above the threshold the distance to
+ * the nearest multiple counts twice. */
+LIF_FN real sinabs_periodic_distance(real v, real threshold, real *periods) {
+  const real r = v / threshold - REAL(0.5);
+  *periods = real_floor(r);
+  return v >= threshold ? threshold * (REAL(2) * (r - *periods) - REAL(1)) : v - threshold;
+}
+
+LIF_FN struct slope sinabs_periodic_exponential_slope(real v, real threshold, const real *p, real max_spikes) {
+  real periods;
+  const real distance = sinabs_periodic_distance(v, threshold, &periods);
+  (void)max_spikes;
+  return of_difference(p[1] * real_exp(-real_abs(distance) / p[0]));
+}
+
+LIF_FN real sinabs_periodic_exponential_smooth(real v, real threshold, const real *p, real max_spikes) {
+  real periods;
+  const real integral = laplace_integral(sinabs_periodic_distance(v, threshold, &periods), p[0]);
+  const real period = laplace_integral(threshold, p[0]) - laplace_integral(-threshold, p[0]);
+  const real above = p[0] + REAL(0.5) * ((integral - p[0]) + periods * period); /* p[0]: the integral up to the threshold */
+  (void)max_spikes;
+  return p[1] * (v >= threshold ? above : integral);
+}
+
+/* Arctangent (Fang et al. 2021, ICCV) of steepness p[0]. */
+LIF_FN struct slope atan_slope(real v, real threshold, const real *p, real max_spikes) {
+  const real x = REAL(1.5707963267948966) * p[0] * (v - threshold); /* pi / 2 */
+  (void)max_spikes;
+  return of_difference(p[0] / REAL(2) / (REAL(1) + x * x));
+}
+
+LIF_FN real atan_smooth(real v, real threshold, const real *p, real max_spikes) {
+  (void)max_spikes;
+  return (real)(atan((double)(REAL(1.5707963267948966) * p[0] * (v - threshold))) * 0.31830988618379067 + 0.5); /* 1 / pi */
+}
+
+/* Logistic function of steepness p[0], moved left by p[1]. */
+LIF_FN struct slope sigmoid_slope(real v, real threshold, const real *p, real max_spikes) {
+  const real e = real_exp(-real_abs(p[0] * ((v - threshold) + p[1])));
+  (void)max_spikes;
+  return of_difference(p[0] * e / ((REAL(1) + e) * (REAL(1) + e)));
+}
+
+LIF_FN real sigmoid_smooth(real v, real threshold, const real *p, real max_spikes) {
+  const real x = p[0] * ((v - threshold) + p[1]), e = real_exp(-real_abs(x));
+  (void)max_spikes;
+  return (x >= REAL(0) ? REAL(1) : e) / (REAL(1) + e);
+}
+
+/* Triangle (Esser et al. 2016, PNAS 113:11441; Bellec et al. 2018): of half width p[0] and height p[1]. */
+LIF_FN struct slope triangle_slope(real v, real threshold, const real *p, real max_spikes) {
+  const real height = REAL(1) - real_abs(v - threshold) / p[0];
+  (void)max_spikes;
+  return of_difference(height > REAL(0) ? p[1] * height : REAL(0));
+}
+
+LIF_FN real triangle_smooth(real v, real threshold, const real *p, real max_spikes) {
+  const real x = v - threshold, rest = p[0] - real_abs(x);
+  const real tail = rest > REAL(0) ? rest * rest / (REAL(2) * p[0]) : REAL(0);
+  (void)max_spikes;
+  return p[1] * (x < REAL(0) ? tail : p[0] - tail);
+}
+
+/* name, Python class of these parameters, parameters with their defaults */
+#define LIF_SURROGATES(SURROGATE)                                                        \
+  SURROGATE(step_pwl, StepPWL, "window=0.5")                                             \
+  SURROGATE(periodic_exponential, PeriodicExponential, "window=0.5")                     \
+  SURROGATE(super_spike, SuperSpike, "alpha=100 scale=1")                                \
+  SURROGATE(single_exponential, SingleExponential, "width=0.5 scale=1")                  \
+  SURROGATE(gaussian, Gaussian, "mu=0 sigma=0.5 scale=1")                                \
+  SURROGATE(multi_gaussian, MultiGaussian, "mu=0 sigma=0.5 h=0.15 s=6 scale=1")          \
+  SURROGATE(heaviside, Heaviside, "window=1")                                            \
+  SURROGATE(sinabs_periodic_exponential, SinabsPeriodicExponential, "width=0.5 scale=1") \
+  SURROGATE(atan, ATan, "alpha=2")                                                       \
+  SURROGATE(sigmoid, Sigmoid, "alpha=4 shift=0")                                         \
+  SURROGATE(triangle, Triangle, "width=1 scale=1")
 
 #define LIF_SURROGATE_ID(name, class_name, params) LIF_SURROGATE_##name,
 enum { LIF_SURROGATES(LIF_SURROGATE_ID) LIF_SURROGATE_COUNT };

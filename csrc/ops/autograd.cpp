@@ -44,10 +44,11 @@ struct Sequence : torch::autograd::Function<Sequence> {
     const variable_list tensors = given.vec();
     const OptionalTensors inputs = pick(tensors, slots, 0, n.n_inputs), params = pick(tensors, slots, n.n_inputs, n.n_params),
                           state = pick(tensors, slots, n.n_inputs + n.n_params, n.n_states);
-    const int64_t interval = checkpoint_interval(*inputs.get(0), config.synapses);
+    const bool recurrent = has_recurrence(n, params);
+    const int64_t interval = checkpoint_interval(*inputs.get(0), config.synapses, recurrent);
     const at::AutoDispatchBelowADInplaceOrView guard;
     variable_list results = call_forward((int)index, inputs, params, state, config, interval);
-    const size_t checkpoints = present_states(n, config.synapses).size();
+    const size_t kept = present_states(n, config.synapses, params).size() + recurrent;
 
     /* The first state is the first checkpoint, so what remains to be saved are inputs and parameters. */
     variable_list saved;
@@ -57,7 +58,7 @@ struct Sequence : torch::autograd::Function<Sequence> {
         saved.push_back(tensors[g]);
         saved_slots.push_back(slots[g]);
       }
-    saved.insert(saved.end(), results.end() - (ptrdiff_t)checkpoints, results.end());
+    saved.insert(saved.end(), results.end() - (ptrdiff_t)kept, results.end());
     ctx->save_for_backward(std::move(saved));
     ctx->set_materialize_grads(false);
     auto &data = ctx->saved_data;
@@ -72,7 +73,8 @@ struct Sequence : torch::autograd::Function<Sequence> {
     data["synapses"] = config.synapses;
     data["batch_first"] = config.batch_first;
     data["record"] = config.record;
-    results.resize(results.size() - checkpoints);
+    data["resumed"] = recurrent && state.get(spikes_place(n)).has_value();
+    results.resize(results.size() - kept);
     return results;
   }
 
@@ -102,7 +104,7 @@ struct Sequence : torch::autograd::Function<Sequence> {
     const Tensors checkpoints(saved.begin() + (ptrdiff_t)saved_slots.size(), saved.end());
     const Tensors computed =
         call_backward(index, grads, pick(saved, saved_slots, 0, n.n_inputs), pick(saved, saved_slots, n.n_inputs, n.n_params),
-                      checkpoints, config, data["interval"].toInt(), needs);
+                      checkpoints, config, data["interval"].toInt(), data["resumed"].toBool(), needs);
     size_t next = 0;
     for (size_t g = 0; g < slots.size(); g++)
       if (needs[slots[g]]) result[g] = computed.at(next++);
@@ -136,11 +138,11 @@ struct FirstDerivative : torch::autograd::Function<FirstDerivative> {
 };
 
 Tensors backward_once(int index, const OptionalTensors &grads, const OptionalTensors &inputs, const OptionalTensors &params,
-                      const Tensors &checkpoints, const Config &config, int64_t interval, at::IntArrayRef needs) {
+                      const Tensors &checkpoints, const Config &config, int64_t interval, bool resumed, at::IntArrayRef needs) {
   const Given given(grads, inputs, params);
   const std::vector<int64_t> flags = needs.vec();
   return FirstDerivative::apply(at::TensorList(given.tensors), std::function<Tensors()>([&] {
-                                  return call_backward(index, grads, inputs, params, checkpoints, config, interval, flags);
+                                  return call_backward(index, grads, inputs, params, checkpoints, config, interval, resumed, flags);
                                 }),
                                 std::string(neuron(index).name));
 }

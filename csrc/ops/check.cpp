@@ -3,6 +3,7 @@
 #include <c10/util/StringUtil.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "../neuron/neurons.h"
 
@@ -15,17 +16,38 @@ static const lif_neuron *const neurons[] = {LIF_NEURONS(LIST)};
 
 const lif_neuron &neuron(int index) { return *neurons[index]; }
 
-std::vector<int> present_states(const lif_neuron &neuron, int64_t synapses) {
+static std::optional<Tensor> item(const OptionalTensors &list, size_t k) {
+  const std::optional<Tensor> tensor = list[k];
+  return tensor && tensor->defined() ? tensor : std::nullopt;
+}
+
+bool has_recurrence(const lif_neuron &neuron, const OptionalTensors &params) {
+  return neuron.recurrent && item(params, weights_place(neuron)).has_value();
+}
+
+/* The name of the parameter without which there is no such state, or null. */
+static const char *needed_param(const lif_field &state) {
+  return state.kind & LIF_OF_RECURRENCE ? "w_rec" : state.kind & LIF_OPTIONAL ? state.name : nullptr;
+}
+
+static bool is_present(const lif_neuron &neuron, int f, int64_t synapses, const OptionalTensors &params) {
+  const char *needed = needed_param(neuron.states[f]);
+  for (int p = 0; needed && p < neuron.n_params; p++)
+    if (!strcmp(neuron.params[p].name, needed)) return item(params, p).has_value();
+  return lif_width(neuron.states[f].kind, (int)synapses) > 0;
+}
+
+std::vector<int> present_states(const lif_neuron &neuron, int64_t synapses, const OptionalTensors &params) {
   std::vector<int> present;
   for (int f = 0; f < neuron.n_states; f++)
-    if (lif_width(neuron.states[f].kind, (int)synapses) > 0) present.push_back(f);
+    if (is_present(neuron, f, synapses, params)) present.push_back(f);
   return present;
 }
 
 at::ScalarType compute_type(const Tensor &x) { return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
 
 /* Only two or more synapses have an axis of their own. */
-static bool has_synapse_axis(int kind, int S) { return S > 1 && (kind & ~LIF_OPTIONAL) != LIF_PER_NEURON; }
+static bool has_synapse_axis(int kind, int S) { return S > 1 && (kind & 3) != LIF_PER_NEURON; }
 
 Shape Sizes::sequence(int kind) const {
   Shape shape(2);
@@ -46,6 +68,14 @@ Shape Sizes::state(int kind) const {
   return shape;
 }
 
+c10::SymInt Sizes::neurons() const {
+  c10::SymInt count = 1;
+  for (const auto &size : trailing) count = count * size;
+  return count;
+}
+
+c10::SymInt Sizes::currents() const { return neurons() * (S > 1 ? S : 1); }
+
 /* Messages are put together from strings, never from numbers in a stream: a compiler that links its C++ library statically
  * (there are such) leaves the process with two of them, and formatting a number then crashes for want of a locale. */
 static std::string size_text(const c10::SymInt &size) {
@@ -61,11 +91,6 @@ static std::string shape_text(c10::SymIntArrayRef shape) {
 
 static bool same_shape(c10::SymIntArrayRef a, c10::SymIntArrayRef b) {
   return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin());
-}
-
-static std::optional<Tensor> item(const OptionalTensors &list, size_t k) {
-  const std::optional<Tensor> tensor = list[k];
-  return tensor && tensor->defined() ? tensor : std::nullopt;
 }
 
 static void check_place(const char *op, const char *name, const Tensor &t, const Tensor &x, at::ScalarType type) {
@@ -151,19 +176,29 @@ Sizes check_call(const lif_neuron &neuron, const OptionalTensors &inputs, const 
     if (!t) continue;
     TORCH_CHECK_VALUE(width > 0, op, ": ", field.name, " was given, expected None: with synapses = 0 there is no synapse");
     check_place(op, field.name, *t, x, compute_type(x));
+    if (field.kind & LIF_OF_RECURRENCE) {
+      const bool weights = field.kind == LIF_WEIGHTS;
+      TORCH_CHECK_VALUE(weights || has_recurrence(neuron, params), op, ": b_rec was given, expected None without w_rec");
+      check_shape(op, field.name, *t, weights ? Shape{sizes.neurons(), sizes.currents()} : Shape{sizes.currents()}, x);
+      continue;
+    }
     Shape full = sizes.trailing;
     if (has_synapse_axis(field.kind, sizes.S)) full.emplace_back(sizes.S);
     check_param_shape(op, field.name, *t, full);
   }
   for (int f = 0; f < neuron.n_states; f++) {
     const lif_field &field = neuron.states[f];
-    const int width = lif_width(field.kind, sizes.S);
+    const bool present = is_present(neuron, f, sizes.S, params);
     const std::string name = std::string("the initial state ") + field.name;
-    TORCH_CHECK_VALUE(width > 0 || !config.record[f], op, ": ", field.name,
-                      " cannot be recorded: with synapses = 0 there is no synapse");
+    const char *needed = needed_param(field);
+    const std::string reason =
+        needed ? std::string("without ") + needed + " there is no such state" : "with synapses = 0 there is no synapse";
+    TORCH_CHECK_VALUE(present || !config.record[f], op, ": ", field.name, " cannot be recorded: ", reason);
+    TORCH_CHECK_VALUE(!config.record[f] || !(field.kind & LIF_OF_RECURRENCE), op, ": ", field.name,
+                      " cannot be recorded: they are the output");
     const std::optional<Tensor> t = item(state, f);
     if (!t) continue;
-    TORCH_CHECK_VALUE(width > 0, op, ": ", name, " was given, expected None: with synapses = 0 there is no synapse");
+    TORCH_CHECK_VALUE(present, op, ": ", name, " was given, expected None: ", reason);
     check_place(op, name.c_str(), *t, x, compute_type(x));
     check_shape(op, name.c_str(), *t, sizes.state(field.kind), x);
   }

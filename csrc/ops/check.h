@@ -17,6 +17,8 @@ struct Sizes {
 
   Shape sequence(int kind) const; /* batch, time in the call's order, then the neurons */
   Shape state(int kind) const;    /* batch, then the neurons */
+  c10::SymInt neurons() const;
+  c10::SymInt currents() const; /* what arrives at all neurons: one a synapse */
 };
 
 at::ScalarType compute_type(const Tensor &x);

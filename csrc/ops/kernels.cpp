@@ -31,15 +31,49 @@ static Shape checkpoint_shape(const Sizes &sizes, int kind, int64_t interval) {
   return shape;
 }
 
-static void read_all(Launch &launch, const lif_neuron &neuron, const OptionalTensors &inputs, const OptionalTensors &params) {
-  for (int f = 0; f < neuron.n_inputs; f++)
-    launch.args.inputs[f] = launch.read(item(inputs, f), neuron.inputs[f].kind, Launch::SEQUENCE);
-  for (int f = 0; f < neuron.n_params; f++) launch.args.params[f] = launch.read_param(item(params, f), neuron.params[f].kind);
+static bool given(const OptionalTensors &list, size_t k) {
+  const std::optional<Tensor> t = list[k];
+  return t && t->defined();
 }
 
-static void check_interval(const lif_neuron &neuron, const Tensor &x, const Config &config, int64_t interval, bool may_be_none) {
+/* The parameters that the neuron itself has: all but the recurrent weights and their bias. */
+static int own_params(const lif_neuron &neuron) { return neuron.n_params - (neuron.recurrent ? 2 : 0); }
+
+static void read_all(Launch &launch, const lif_neuron &neuron, const OptionalTensors &inputs, const OptionalTensors &params) {
+  for (int f = 0; f < neuron.n_inputs; f++) {
+    launch.args.inputs[f] = launch.read(item(inputs, f), neuron.inputs[f].kind, Launch::SEQUENCE);
+    launch.args.options.inputs_given |= (int)given(inputs, f) << f;
+  }
+  for (int f = 0; f < own_params(neuron); f++) {
+    launch.args.params[f] = launch.read_param(item(params, f), neuron.params[f].kind);
+    launch.args.options.params_given |= (int)given(params, f) << f;
+  }
+}
+
+static Launch::Recurrence recurrence_of(const lif_neuron &neuron, const OptionalTensors &params) {
+  Launch::Recurrence recurrence;
+  recurrence.weights = *item(params, weights_place(neuron));
+  recurrence.bias = item(params, bias_place(neuron)).value_or(Tensor());
+  return recurrence;
+}
+
+/* The recurrent input of each step, or its gradient. */
+static Tensor empty_recurrent(const Tensor &x, const Sizes &sizes) {
+  return at::empty_symint(Shape{sizes.T, sizes.B, sizes.currents()}, x.options().dtype(compute_type(x)));
+}
+
+/* With no time step, the last spikes are the first, which no loop has seen. */
+static void copy_or_zero(const Tensor &to, const std::optional<Tensor> &from) {
+  if (from && from->defined())
+    to.copy_(*from);
+  else
+    to.zero_();
+}
+
+static void check_interval(const lif_neuron &neuron, const Tensor &x, const Config &config, int64_t interval, bool recurrent,
+                           bool may_be_none) {
   /* A meta tensor does not know which device it stands for. */
-  const int64_t expected = x.is_meta() && interval ? interval : checkpoint_interval(x, config.synapses);
+  const int64_t expected = x.is_meta() && interval ? interval : checkpoint_interval(x, config.synapses, recurrent);
   TORCH_CHECK_VALUE(interval == expected || (may_be_none && interval == 0), neuron.name, ": interval is ", std::to_string(interval),
                     ", expected ", std::to_string(expected));
 }
@@ -50,8 +84,9 @@ Tensors forward(int index, const OptionalTensors &inputs, const OptionalTensors 
   const Sizes sizes = check_call(neuron, inputs, params, state, config);
   const lif_options options = make_options(neuron, config);
   const Tensor x = *item(inputs, 0);
-  check_interval(neuron, x, config, interval, true);
-  const std::vector<int> present = present_states(neuron, config.synapses);
+  const bool recurrent = has_recurrence(neuron, params);
+  check_interval(neuron, x, config, interval, recurrent, true);
+  const std::vector<int> present = present_states(neuron, config.synapses, params);
 
   Tensors results{empty_sequence(x, sizes, LIF_PER_NEURON)};
   for (const int f : present) results.push_back(empty_state(x, sizes, neuron.states[f].kind));
@@ -61,9 +96,10 @@ Tensors forward(int index, const OptionalTensors &inputs, const OptionalTensors 
     for (const int f : present)
       results.push_back(
           at::empty_symint(checkpoint_shape(sizes, neuron.states[f].kind, interval), x.options().dtype(compute_type(x))));
+  if (interval && recurrent) results.push_back(empty_recurrent(x, sizes));
   if (x.is_meta()) return results;
 
-  Launch launch(index, x, sizes, options, interval);
+  Launch launch(index, x, sizes, options, interval, recurrent);
   read_all(launch, neuron, inputs, params);
   for (const int f : present) launch.args.first_state[f] = launch.read(item(state, f), neuron.states[f].kind, Launch::STATE);
   auto result = results.begin();
@@ -73,7 +109,18 @@ Tensors forward(int index, const OptionalTensors &inputs, const OptionalTensors 
     if (config.record[f]) launch.args.records[f] = launch.write(*result++, neuron.states[f].kind, Launch::SEQUENCE);
   if (interval)
     for (const int f : present) launch.args.checkpoints[f] = launch.write(*result++, neuron.states[f].kind, Launch::CHECKPOINT);
+  if (recurrent) {
+    Launch::Recurrence recurrence = recurrence_of(neuron, params);
+    if (given(state, spikes_place(neuron)))
+      recurrence.first_spikes = item(state, spikes_place(neuron))->reshape({launch.args.B, launch.args.N});
+    if (interval) {
+      recurrence.in = results.back();
+      recurrence.spikes = results[results.size() - 2].view({launch.args.T, launch.args.B, launch.args.N});
+    }
+    launch.set_recurrence(recurrence, false, recurrence.first_spikes.defined());
+  }
   launch.run(false);
+  if (recurrent && launch.args.T == 0) copy_or_zero(results[present.size()], item(state, spikes_place(neuron)));
   return results;
 }
 
@@ -85,17 +132,18 @@ static void check_made(const lif_neuron &neuron, const std::string &name, const 
 }
 
 Tensors backward(int index, const OptionalTensors &grads, const OptionalTensors &inputs, const OptionalTensors &params,
-                 const Tensors &checkpoints, const Config &config, int64_t interval, at::IntArrayRef needs) {
+                 const Tensors &checkpoints, const Config &config, int64_t interval, bool resumed, at::IntArrayRef needs) {
   const lif_neuron &neuron = lif::neuron(index);
   OptionalTensors no_state;
   for (int f = 0; f < neuron.n_states; f++) no_state.push_back(std::nullopt);
   const Sizes sizes = check_call(neuron, inputs, params, no_state, config);
   lif_options options = make_options(neuron, config);
   const Tensor x = *item(inputs, 0);
-  check_interval(neuron, x, config, interval, false);
-  const std::vector<int> present = present_states(neuron, config.synapses);
+  const bool recurrent = has_recurrence(neuron, params);
+  check_interval(neuron, x, config, interval, recurrent, false);
+  const std::vector<int> present = present_states(neuron, config.synapses, params);
   const size_t expected_grads = 1 + present.size() + std::count(config.record.begin(), config.record.end(), 1);
-  TORCH_CHECK_VALUE(grads.size() == expected_grads && checkpoints.size() == present.size() &&
+  TORCH_CHECK_VALUE(grads.size() == expected_grads && checkpoints.size() == present.size() + recurrent &&
                         (int)needs.size() == neuron.n_inputs + neuron.n_params + neuron.n_states,
                     neuron.name, "_backward: the lists of gradients, checkpoints or needs do not fit the neuron");
 
@@ -106,7 +154,7 @@ Tensors backward(int index, const OptionalTensors &grads, const OptionalTensors 
     if (needs_input[f]) results.push_back(empty_sequence(x, sizes, neuron.inputs[f].kind & ~LIF_OPTIONAL));
   const size_t first_param = results.size();
   for (int f = 0; f < neuron.n_params; f++) {
-    options.param_gradients |= needs_param[f] != 0;
+    options.param_gradients |= f < own_params(neuron) && needs_param[f] != 0;
     if (needs_param[f] && x.is_meta())
       results.push_back(at::empty_symint(item(params, f)->sym_sizes(), item(params, f)->options()));
     else if (needs_param[f])
@@ -116,7 +164,7 @@ Tensors backward(int index, const OptionalTensors &grads, const OptionalTensors 
     if (needs_state[f]) results.push_back(empty_state(x, sizes, neuron.states[f].kind));
   if (x.is_meta()) return results;
 
-  Launch launch(index, x, sizes, options, interval);
+  Launch launch(index, x, sizes, options, interval, recurrent);
   read_all(launch, neuron, inputs, params);
   size_t grad = 0;
   const auto next_grad = [&](const std::string &name, int kind, Launch::Axes axes) -> lif_tensor {
@@ -148,15 +196,31 @@ Tensors backward(int index, const OptionalTensors &grads, const OptionalTensors 
   Tensors partials(neuron.n_params);
   for (int f = 0; f < neuron.n_params; f++)
     if (needs_param[f]) {
-      launch.args.grad_params[f] = launch.write_partials(neuron.params[f].kind, partials[f]);
+      if (f < own_params(neuron)) launch.args.grad_params[f] = launch.write_partials(neuron.params[f].kind, partials[f]);
       result++;
     }
   for (const int f : present)
     if (needs_state[f]) launch.args.grad_first_state[f] = launch.write(results[result++], neuron.states[f].kind, Launch::STATE);
+  if (recurrent) {
+    Launch::Recurrence recurrence = recurrence_of(neuron, params);
+    check_made(neuron, "the recurrent input", checkpoints.back(), x, Shape{sizes.T, sizes.B, sizes.currents()}, compute_type(x));
+    recurrence.in = checkpoints.back().contiguous();
+    recurrence.spikes = checkpoints[checkpoints.size() - 2].reshape({launch.args.T, launch.args.B, launch.args.N});
+    recurrence.grad_in = empty_recurrent(x, sizes);
+    if (needs_state[spikes_place(neuron)]) recurrence.grad_first_spikes = results.back();
+    launch.set_recurrence(recurrence, true, resumed);
+  }
   launch.run(true);
+  if (recurrent && launch.args.T == 0 && needs_state[spikes_place(neuron)])
+    copy_or_zero(results.back(), item(grads, present.size()));
   result = first_param;
-  for (int f = 0; f < neuron.n_params; f++)
-    if (needs_param[f]) results[result++] = launch.sum_partials(partials[f], *item(params, f), neuron.params[f].kind);
+  for (int f = 0; f < neuron.n_params; f++) {
+    if (!needs_param[f]) continue;
+    if (f < own_params(neuron))
+      results[result++] = launch.sum_partials(partials[f], *item(params, f), neuron.params[f].kind);
+    else
+      results[result++] = neuron.params[f].kind == LIF_WEIGHTS ? launch.weights_gradient() : launch.bias_gradient();
+  }
   return results;
 }
 

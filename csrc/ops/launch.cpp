@@ -27,14 +27,16 @@ static int storage_of(at::ScalarType type) {
   }
 }
 
-int64_t checkpoint_interval(const Tensor &x, int64_t synapses) { return x.is_cuda() && synapses > 2 ? 1 : LIF_CHECKPOINT_INTERVAL; }
+int64_t checkpoint_interval(const Tensor &x, int64_t synapses, bool recurrent) {
+  return recurrent || (x.is_cuda() && synapses > 2) ? 1 : LIF_CHECKPOINT_INTERVAL;
+}
 
-Launch::Launch(int index, const Tensor &x, const Sizes &sizes, const lif_options &options, int64_t interval)
+Launch::Launch(int index, const Tensor &x, const Sizes &sizes, const lif_options &options, int64_t interval, bool recurrent)
     : index_(index), neuron_(neuron(index)), x_(x), t_dim_(sizes.t_dim), b_dim_(sizes.b_dim) {
   for (const auto &size : sizes.trailing) trailing_.push_back(size.expect_int());
   order_.resize(trailing_.size());
   std::iota(order_.begin(), order_.end(), 0);
-  if (sizes.S < 2)
+  if (sizes.S < 2 && !recurrent) /* recurrent weights number the neurons as they are */
     std::stable_sort(order_.begin(), order_.end(), [&](int64_t a, int64_t b) { return x.stride(2 + a) > x.stride(2 + b); });
   args.T = sizes.T.expect_int();
   args.B = sizes.B.expect_int();
@@ -200,15 +202,29 @@ void Launch::run_cuda(bool backward) {
     kept_.push_back(workspace);
     args.workspace = workspace.data_ptr();
   }
-  const auto stream = c10::cuda::getCurrentCUDAStream();
-  const int error = (backward ? kernels->backward : kernels->forward)(&args, stream.stream());
-  C10_CUDA_CHECK((cudaError_t)error);
+  if (!args.recurrence.weights)
+    start_cuda(args, backward);
+  else if (backward)
+    step_backward();
+  else
+    step_forward();
 #else
   (void)backward;
   TORCH_CHECK_NOT_IMPLEMENTED(
       false, neuron_.name, ": x is on ", x_.device().str(),
       ", but this torch_lif was built without CUDA. Install it again where nvcc and a CUDA build of PyTorch "
       "are found: TORCH_LIF_CUDA=1 pip install --no-build-isolation --force-reinstall <the source folder>");
+#endif
+}
+
+void Launch::start_cuda(const lif_args &a, bool backward) {
+#ifdef LIF_CUDA
+  const lif_cuda_kernels *kernels = lif_find_cuda_kernels(index_, a.storage);
+  const auto stream = c10::cuda::getCurrentCUDAStream();
+  const int error = (backward ? kernels->backward : kernels->forward)(&a, stream.stream());
+  C10_CUDA_CHECK((cudaError_t)error);
+#else
+  (void)a, (void)backward;
 #endif
 }
 

@@ -11,7 +11,7 @@ namespace lif {
  * apart. A tensor whose strides cannot say that order is copied into it, or written through a copy in it. */
 class Launch {
  public:
-  Launch(int index, const Tensor &x, const Sizes &sizes, const lif_options &options, int64_t interval);
+  Launch(int index, const Tensor &x, const Sizes &sizes, const lif_options &options, int64_t interval, bool recurrent);
 
   enum Axes { SEQUENCE, STATE, CHECKPOINT };
   lif_tensor read(const std::optional<Tensor> &t, int kind, Axes axes);
@@ -21,6 +21,15 @@ class Launch {
   lif_tensor write_partials(int kind, Tensor &partials);
   Tensor sum_partials(const Tensor &partials, const Tensor &param, int kind) const;
   void run(bool backward);
+
+  /* A recurrent layer (recurrence.cpp): in and grad_in are (time, batch, currents), spikes those before each step; those that
+   * are not needed may be undefined. */
+  struct Recurrence {
+    Tensor weights, bias, in, grad_in, spikes, first_spikes, grad_first_spikes;
+  };
+  void set_recurrence(const Recurrence &recurrence, bool backward, bool resumed);
+  Tensor weights_gradient() const;
+  Tensor bias_gradient() const;
 
   lif_args args = {};
 
@@ -33,12 +42,16 @@ class Launch {
   std::vector<int64_t> order_;    /* those dimensions, outermost in memory first */
   Tensors kept_;
   std::vector<std::pair<Tensor, Tensor>> copies_; /* (destination, copy to take it from) */
+  Recurrence recurrence_;
 
   bool collapse(at::IntArrayRef strides, int64_t width, int64_t *n) const;
   Tensor in_order(const Tensor &t, int64_t leading) const;
   lif_tensor address(const Tensor &t, int kind, Axes axes, bool *collapsed) const;
   void run_cpu(bool backward);
   void run_cuda(bool backward);
+  void start_cuda(const lif_args &a, bool backward);
+  void step_forward();
+  void step_backward();
 };
 
 }  // namespace lif

@@ -71,10 +71,13 @@ static py::dict neurons() {
     description["inputs"] = fields(n->inputs, n->n_inputs);
     description["params"] = fields(n->params, n->n_params);
     description["states"] = fields(n->states, n->n_states);
-    py::list present_without_synapses;
-    for (int f = 0; f < n->n_states; f++)
-      if (lif_width(n->states[f].kind, 0) > 0) present_without_synapses.append(n->states[f].name);
-    description["states_without_synapses"] = present_without_synapses;
+    py::dict needs;
+    for (int f = 0; f < n->n_states; f++) {
+      const lif_field &state = n->states[f];
+      if (lif_width(state.kind, 0) == 0) needs[state.name] = "synapses";
+      if (state.kind & LIF_OPTIONAL) needs[state.name] = state.kind & LIF_OF_RECURRENCE ? "w_rec" : state.name;
+    }
+    description["state_needs"] = needs;
     py::list options;
     for (int f = 0; f < n->n_options; f++) options.append(n->options[f]);
     description["options"] = options;

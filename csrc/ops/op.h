@@ -30,20 +30,28 @@ struct Config {
 const lif_neuron &neuron(int index);
 const lif_surrogate *surrogates(); /* ended by a null name */
 
-/* The number of time steps between checkpoints. More synapses than the CUDA kernels keep in registers cannot be replayed
- * on chip: then every state is saved. */
-int64_t checkpoint_interval(const Tensor &x, int64_t synapses);
+/* Whether the layer has recurrent weights, and their places among the parameters and states. */
+bool has_recurrence(const lif_neuron &neuron, const OptionalTensors &params);
+inline int weights_place(const lif_neuron &neuron) { return neuron.n_params - 2; }
+inline int bias_place(const lif_neuron &neuron) { return neuron.n_params - 1; }
+inline int spikes_place(const lif_neuron &neuron) { return neuron.n_states - 1; }
 
-/* [out, last state..., records...], and with an interval the checkpoints of each state. Fields of no width are left out. */
+/* The number of time steps between checkpoints. A replay is not possible with recurrence, nor on CUDA with more synapses than
+ * are kept in registers: then every state is saved. */
+int64_t checkpoint_interval(const Tensor &x, int64_t synapses, bool recurrent);
+
+/* [out, last state..., records...], and with an interval the checkpoints of each state and with recurrence its input of each
+ * step, (time, batch, currents). States that the layer does not have are left out. */
 Tensors forward(int index, const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
                 const Config &config, int64_t interval);
 
 /* Gradients of the inputs, parameters and first state whose flag in `needs` is set, in this order. grads are those of
- * [out, last state..., records...]; one that is None is zero. */
+ * [out, last state..., records...]; one that is None is zero. checkpoints: the forward's, with recurrence its input behind them.
+ * resumed: whether initial spikes were given, so that the first step had a recurrent input. */
 Tensors backward(int index, const OptionalTensors &grads, const OptionalTensors &inputs, const OptionalTensors &params,
-                 const Tensors &checkpoints, const Config &config, int64_t interval, at::IntArrayRef needs);
+                 const Tensors &checkpoints, const Config &config, int64_t interval, bool resumed, at::IntArrayRef needs);
 
-/* The states that have a width with S synapses. */
-std::vector<int> present_states(const lif_neuron &neuron, int64_t synapses);
+/* The states that the layer has: those with a width, and optional ones whose parameter was given. */
+std::vector<int> present_states(const lif_neuron &neuron, int64_t synapses, const OptionalTensors &params);
 
 }  // namespace lif

@@ -1,8 +1,9 @@
 /* The ops as PyTorch sees them. Every neuron of the list has three, of the same signatures:
  *   torch_lif::<neuron>            what users call; differentiable
- *   torch_lif::<neuron>_forward    the same, which also returns a checkpoint of each state every `interval` time steps
- *   torch_lif::<neuron>_backward   the gradients asked for, from the checkpoints
- * Lists hold one entry for each input, parameter, state or option, in the order of the neuron's header. */
+ *   torch_lif::<neuron>_forward    the same, which also returns what the backward needs: a checkpoint of each state every
+ * `interval` time steps, and with recurrent weights their input of each step torch_lif::<neuron>_backward   the gradients asked
+ * for, from the checkpoints Lists hold one entry for each input, parameter, state or option, in the order of the neuron's header.
+ */
 #include <torch/library.h>
 
 #include "../neuron/neurons.h"
@@ -14,7 +15,7 @@
 #define FORWARD_SCHEMA "(Tensor?[] inputs, Tensor?[] params, Tensor?[] state, " CONFIG_SCHEMA ", int interval) -> Tensor[]"
 #define BACKWARD_SCHEMA                                                                        \
   "(Tensor?[] grads, Tensor?[] inputs, Tensor?[] params, Tensor[] checkpoints, " CONFIG_SCHEMA \
-  ", int interval, int[] needs) "                                                              \
+  ", int interval, bool resumed, int[] needs) "                                                \
   "-> Tensor[]"
 
 #define CONFIG_PARAMETERS                                                                                                         \
@@ -36,7 +37,7 @@ using PublicSignature = Tensors(const OptionalTensors &, const OptionalTensors &
 using ForwardSignature = Tensors(const OptionalTensors &, const OptionalTensors &, const OptionalTensors &, CONFIG_PARAMETERS,
                                  int64_t);
 using BackwardSignature = Tensors(const OptionalTensors &, const OptionalTensors &, const OptionalTensors &, at::TensorList,
-                                  CONFIG_PARAMETERS, int64_t, at::IntArrayRef);
+                                  CONFIG_PARAMETERS, int64_t, bool, at::IntArrayRef);
 
 template <class Signature>
 static std::vector<c10::TypedOperatorHandle<Signature>> find(const char *suffix) {
@@ -59,9 +60,9 @@ Tensors call_forward(int index, const OptionalTensors &inputs, const OptionalTen
 }
 
 Tensors call_backward(int index, const OptionalTensors &grads, const OptionalTensors &inputs, const OptionalTensors &params,
-                      const Tensors &checkpoints, const Config &config, int64_t interval, at::IntArrayRef needs) {
+                      const Tensors &checkpoints, const Config &config, int64_t interval, bool resumed, at::IntArrayRef needs) {
   static const auto ops = find<BackwardSignature>("_backward");
-  return ops[index].call(grads, inputs, params, checkpoints, CONFIG_ARGUMENTS, interval, needs);
+  return ops[index].call(grads, inputs, params, checkpoints, CONFIG_ARGUMENTS, interval, resumed, needs);
 }
 
 /* The kernels of one neuron; the dispatcher wants a function for each. */
@@ -80,12 +81,13 @@ struct Kernels {
     return forward(index, inputs, params, state, CONFIG, interval);
   }
   static Tensors gradient(const OptionalTensors &grads, const OptionalTensors &inputs, const OptionalTensors &params,
-                          at::TensorList checkpoints, CONFIG_PARAMETERS, int64_t interval, at::IntArrayRef needs) {
-    return backward(index, grads, inputs, params, checkpoints.vec(), CONFIG, interval, needs);
+                          at::TensorList checkpoints, CONFIG_PARAMETERS, int64_t interval, bool resumed, at::IntArrayRef needs) {
+    return backward(index, grads, inputs, params, checkpoints.vec(), CONFIG, interval, resumed, needs);
   }
   static Tensors gradient_once(const OptionalTensors &grads, const OptionalTensors &inputs, const OptionalTensors &params,
-                               at::TensorList checkpoints, CONFIG_PARAMETERS, int64_t interval, at::IntArrayRef needs) {
-    return backward_once(index, grads, inputs, params, checkpoints.vec(), CONFIG, interval, needs);
+                               at::TensorList checkpoints, CONFIG_PARAMETERS, int64_t interval, bool resumed,
+                               at::IntArrayRef needs) {
+    return backward_once(index, grads, inputs, params, checkpoints.vec(), CONFIG, interval, resumed, needs);
   }
 };
 

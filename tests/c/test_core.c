@@ -114,24 +114,69 @@ static struct lif_tensor output(struct call *c, int64_t T, int width, int storag
   return add(c, x);
 }
 
-static struct call prepare(int index, int64_t T, int64_t B, int64_t N, int S, int storage, int gap, int time_first, int surrogate) {
+/* What of the optional a call is given. MEASURED inputs pass their gradient on to what they replace, and a refractory period has
+ * none: finite differences cannot check those. */
+enum variant { BARE, OPTIONAL, OPTIONAL_AND_MEASURED, RECURRENT_LAYER, VARIANTS };
+
+static int is_measured(const char *name) { return strstr(name, "_hw") || !strcmp(name, "refractory"); }
+
+static int is_given(struct lif_field field, enum variant variant) {
+  if (field.kind & LIF_OF_RECURRENCE) return variant == RECURRENT_LAYER;
+  if (!(field.kind & LIF_OPTIONAL)) return 1;
+  return variant == OPTIONAL_AND_MEASURED || (variant != BARE && !is_measured(field.name));
+}
+
+static void set_options(struct lif_args *a, const struct lif_neuron *n, int surrogate) {
+  a->options.surrogate = n->spiking ? surrogate : -1;
+  a->options.surrogate_params[0] = 1.5;
+  for (int k = 1; k < LIF_MAX_SURROGATE_PARAMS; k++) a->options.surrogate_params[k] = 1;
+  a->options.param_gradients = 1;
+  for (int k = 0; k < n->n_options; k++) {
+    const char *name = n->options[k];
+    const int choices = !strcmp(name, "norm_input") || !strcmp(name, "synapse") ? 3 : 2;
+    /* What leaves out a part of the derivative stays off: finite differences would miss it. */
+    const int fixed = !strcmp(name, "reset_gradient") || !strcmp(name, "threshold_gradient") || !strcmp(name, "multi_spikes");
+    a->options.values[k] = !strcmp(name, "max_spikes") ? 65536 : fixed ? 1 : below(choices);
+  }
+}
+
+static struct buffer dense(struct call *c, int64_t count, int storage, double low, double high) {
+  struct buffer x = make(1, 1, count, 1, storage, 1, 0);
+  fill(&x, low, high);
+  return add(c, x), x;
+}
+
+static struct call prepare(int index, int64_t T, int64_t B, int64_t N, int S, int storage, int gap, int time_first, int surrogate,
+                           enum variant variant) {
   struct call c = {.neuron = neurons[index], .kernels = lif_find_cpu_kernels(index, storage == LIF_FLOAT64)};
   const struct lif_neuron *n = c.neuron;
   struct lif_args *a = &c.a;
   *a = (struct lif_args){.T = T, .B = B, .N = N, .S = S, .storage = storage, .checkpoint_interval = LIF_CHECKPOINT_INTERVAL};
-  a->options.surrogate = n->spiking ? surrogate : -1;
-  a->options.surrogate_params[0] = 1.5;
-  a->options.values[0] = 65536;
-  a->options.param_gradients = 1;
+  set_options(a, n, surrogate);
+  if (variant == RECURRENT_LAYER) {
+    const int64_t currents = N * (S > 1 ? S : 1);
+    struct lif_recurrence *r = &a->recurrence;
+    a->checkpoint_interval = 1;
+    r->weights = dense(&c, N * currents, native(&c), -0.5, 0.5).tensor.data;
+    r->weights_transposed = dense(&c, N * currents, native(&c), 0, 0).tensor.data;
+    r->bias = dense(&c, currents, native(&c), -0.2, 0.2).tensor.data;
+    r->resumed = 1;
+    r->in = output(&c, T, S > 1 ? S : 1, native(&c), 1, 1);
+    r->grad_in = output(&c, T, S > 1 ? S : 1, native(&c), 1, 1);
+  }
   a->tile = lif_choose_tile(a, 2);
-  const int64_t checkpoints = (T + LIF_CHECKPOINT_INTERVAL - 1) / LIF_CHECKPOINT_INTERVAL;
+  const int64_t checkpoints = (T + a->checkpoint_interval - 1) / a->checkpoint_interval;
   for (int f = 0; f < n->n_inputs; f++) {
     const int width = lif_width(n->inputs[f].kind, S);
+    if (!is_given(n->inputs[f], variant)) continue;
+    a->options.inputs_given |= 1 << f;
     a->inputs[f] = input(&c, T, width, storage, -0.3, 1.0, gap, time_first);
     a->grad_inputs[f] = output(&c, T, width, storage, gap, time_first);
   }
   for (int f = 0; f < n->n_params; f++) {
     const int width = lif_width(n->params[f].kind, S);
+    if (!is_given(n->params[f], variant) || n->params[f].kind & LIF_OF_RECURRENCE) continue;
+    a->options.params_given |= 1 << f;
     struct buffer p = make(1, 1, N, width, native(&c), 1, 0);
     fill(&p, 0.4, 0.9);
     a->params[f] = add(&c, p);
@@ -140,13 +185,15 @@ static struct call prepare(int index, int64_t T, int64_t B, int64_t N, int S, in
   }
   for (int f = 0; f < n->n_states; f++) {
     const int width = lif_width(n->states[f].kind, S);
+    if (!is_given(n->states[f], variant)) continue;
     a->first_state[f] = input(&c, 1, width, native(&c), -0.5, 0.8, 1, 0);
     a->last_state[f] = output(&c, 1, width, native(&c), 1, 0);
-    a->records[f] = output(&c, T, width, storage, gap, time_first);
     a->checkpoints[f] = output(&c, checkpoints, width, native(&c), 1, 1);
     a->grad_last_state[f] = input(&c, 1, width, native(&c), -1, 1, 1, 0);
-    a->grad_records[f] = input(&c, T, width, storage, -1, 1, gap, time_first);
     a->grad_first_state[f] = output(&c, 1, width, native(&c), 1, 0);
+    if (n->states[f].kind & LIF_OF_RECURRENCE) continue; /* the output is its record */
+    a->records[f] = output(&c, T, width, storage, gap, time_first);
+    a->grad_records[f] = input(&c, T, width, storage, -1, 1, gap, time_first);
   }
   a->out = output(&c, T, 1, storage, gap, time_first);
   a->grad_out = input(&c, T, 1, storage, -1, 1, gap, time_first);
@@ -157,7 +204,20 @@ static void release(struct call *c) {
   for (int k = 0; k < c->count; k++) free(c->all[k].tensor.data);
 }
 
+static struct buffer *find(struct call *c, struct lif_tensor t) {
+  for (int k = 0; k < c->count; k++)
+    if (c->all[k].tensor.data == t.data) return &c->all[k];
+  abort();
+}
+
+static struct buffer *find_data(struct call *c, const void *data) { return find(c, (struct lif_tensor){.data = (void *)data}); }
+
 static void run(struct call *c, int backward) {
+  const struct lif_recurrence *r = &c->a.recurrence;
+  const int64_t currents = c->a.N * (c->a.S > 1 ? c->a.S : 1);
+  for (int64_t n = 0; r->weights && n < c->a.N; n++)
+    for (int64_t k = 0; k < currents; k++)
+      set(find_data(c, r->weights_transposed), k * c->a.N + n, get(find_data(c, r->weights), n * currents + k));
   /* In two uneven parts, as two threads would. */
   const int64_t tasks = lif_tasks(&c->a), middle = tasks / 3;
   int (*const kernel)(const struct lif_args *, int64_t, int64_t) = backward ? c->kernels->backward : c->kernels->forward;
@@ -165,14 +225,9 @@ static void run(struct call *c, int backward) {
   CHECK(kernel(&c->a, 0, middle) == 0, "out of memory");
 }
 
-static struct buffer *find(struct call *c, struct lif_tensor t) {
-  for (int k = 0; k < c->count; k++)
-    if (c->all[k].tensor.data == t.data) return &c->all[k];
-  abort();
-}
-
 /* No poison is left where something was to be written; gaps keep it. */
 static void check_written(struct call *c, struct lif_tensor t, int64_t T, int width, const char *what) {
+  if (!t.data) return;
   const struct buffer *x = find(c, t);
   int64_t missing = 0, overwritten = x->count;
   for (int64_t k = 0; k < x->count; k++) overwritten -= isnan(get(x, k)) != 0;
@@ -185,10 +240,15 @@ static void check_written(struct call *c, struct lif_tensor t, int64_t T, int wi
         (long long)overwritten);
 }
 
-static void test_memory(int index, int S, int storage) {
+static void test_memory(int index, int S, int storage, enum variant variant) {
+  int surrogates = 0;
+  while (lif_surrogates[surrogates].name) surrogates++;
   for (int repeat = 0; repeat < 6; repeat++) {
-    const int64_t T = repeat == 0 ? 0 : 1 + below(40), B = 1 + below(3), N = repeat == 1 ? 1 : repeat == 2 ? 513 : 1 + below(300);
-    struct call c = prepare(index, T, B, N, S, storage, 1 + below(2), below(2), repeat % 3);
+    const int64_t T = repeat == 0 ? 0 : 1 + below(40), B = 1 + below(3), most = variant == RECURRENT_LAYER ? 40 : 513,
+                  N = repeat == 1   ? 1
+                      : repeat == 2 ? most
+                                    : 1 + below((int)most);
+    struct call c = prepare(index, T, B, N, S, storage, 1 + below(2), below(2), below(surrogates), variant);
     const struct lif_neuron *n = c.neuron;
     run(&c, 0);
     run(&c, 1);
@@ -203,14 +263,16 @@ static void test_memory(int index, int S, int storage) {
       check_written(&c, c.a.grad_inputs[f], T, lif_width(n->inputs[f].kind, S), "gradient of an input");
     for (int f = 0; f < n->n_params; f++)
       check_written(&c, c.a.grad_params[f], 1, lif_width(n->params[f].kind, S), "gradient of a parameter");
+    check_written(&c, c.a.recurrence.in, T, S > 1 ? S : 1, "recurrent input");
+    check_written(&c, c.a.recurrence.grad_in, T, S > 1 ? S : 1, "gradient of the recurrent input");
     release(&c);
   }
 }
 
 /* The same steps in two calls: the second starts from the first's last state. */
-static void test_split(int index, int S) {
+static void test_split(int index, int S, enum variant variant) {
   const int64_t T = 37, first = 21;
-  struct call c = prepare(index, T, 2, 75, S, LIF_FLOAT32, 1, 1, 0);
+  struct call c = prepare(index, T, 2, 75, S, LIF_FLOAT32, 1, 1, 0, variant);
   run(&c, 0);
   struct buffer *out = find(&c, c.a.out);
   const size_t bytes = (size_t)out->count * sizeof(float);
@@ -225,7 +287,8 @@ static void test_split(int index, int S) {
   run(&part, 0);
   part.a.T = T - first;
   for (int f = 0; f < c.neuron->n_states; f++) part.a.first_state[f] = part.a.last_state[f];
-  for (int f = 0; f < c.neuron->n_inputs; f++) part.a.inputs[f].data = (float *)part.a.inputs[f].data + first * part.a.inputs[f].t;
+  for (int f = 0; f < c.neuron->n_inputs; f++)
+    if (part.a.inputs[f].data) part.a.inputs[f].data = (float *)part.a.inputs[f].data + first * part.a.inputs[f].t;
   for (int f = 0; f < c.neuron->n_states; f++) part.a.records[f].data = NULL;
   part.a.out.data = (float *)part.a.out.data + first * part.a.out.t;
   run(&part, 0);
@@ -240,8 +303,10 @@ static double weighted_sum(struct call *c) {
   const struct buffer *out = find(c, c->a.out), *g_out = find(c, c->a.grad_out);
   for (int64_t k = 0; k < out->count; k++) sum += get(out, k) * get(g_out, k);
   for (int f = 0; f < n->n_states; f++) {
+    if (!c->a.last_state[f].data || is_measured(n->states[f].name)) continue;
     const struct buffer *last = find(c, c->a.last_state[f]), *g_last = find(c, c->a.grad_last_state[f]);
     for (int64_t k = 0; k < last->count; k++) sum += get(last, k) * get(g_last, k);
+    if (!c->a.records[f].data) continue;
     const struct buffer *record = find(c, c->a.records[f]), *g_record = find(c, c->a.grad_records[f]);
     for (int64_t k = 0; k < record->count; k++) sum += get(record, k) * get(g_record, k);
   }
@@ -250,6 +315,7 @@ static double weighted_sum(struct call *c) {
 
 static void compare_slope(struct call *c, struct lif_tensor argument, struct lif_tensor gradient, int sum_over_batch,
                           const char *what) {
+  if (!argument.data || is_measured(what)) return;
   struct buffer *x = find(c, argument);
   const struct buffer *g = find(c, gradient);
   for (int64_t k = 0; k < x->count; k++) {
@@ -268,9 +334,23 @@ static void compare_slope(struct call *c, struct lif_tensor argument, struct lif
   }
 }
 
+/* The gradients of the weights and their bias, which the op layer makes of what the loop leaves. */
+static void compare_recurrence(struct call *c) {
+  const struct lif_recurrence *r = &c->a.recurrence;
+  const int64_t N = c->a.N, currents = N * (c->a.S > 1 ? c->a.S : 1), steps = c->a.T * c->a.B, one = 1;
+  struct buffer by_weights = dense(c, N * currents, LIF_FLOAT64, 0, 0), by_bias = dense(c, currents, LIF_FLOAT64, 0, 0);
+  const int spikes = c->neuron->n_states - 1;
+  lif_weights_gradient(c->a.checkpoints[spikes].data, r->grad_in.data, 1, steps, N, currents, 0, 1, by_weights.tensor.data);
+  lif_weights_gradient(c->a.checkpoints[spikes].data, r->grad_in.data, 1, steps, N, currents, 1, N,
+                       (double *)by_weights.tensor.data + currents);
+  lif_reduce(r->grad_in.data, 1, steps, currents, 1, 1, &currents, &one, 0, by_bias.tensor.data);
+  compare_slope(c, find_data(c, r->weights)->tensor, by_weights.tensor, 0, "w_rec");
+  compare_slope(c, find_data(c, r->bias)->tensor, by_bias.tensor, 0, "b_rec");
+}
+
 /* SuperSpike: its smooth stand-in is differentiable by the threshold too. */
-static void test_slope(int index, int S) {
-  struct call c = prepare(index, 19, 2, 2, S, LIF_FLOAT64, 1, 0, 2);
+static void test_slope(int index, int S, enum variant variant) {
+  struct call c = prepare(index, 19, 2, 2, S, LIF_FLOAT64, 1, 0, 2, variant);
   const struct lif_neuron *n = c.neuron;
   c.a.options.smooth = 1;
   run(&c, 0);
@@ -278,6 +358,7 @@ static void test_slope(int index, int S) {
   for (int f = 0; f < n->n_inputs; f++) compare_slope(&c, c.a.inputs[f], c.a.grad_inputs[f], 0, n->inputs[f].name);
   for (int f = 0; f < n->n_states; f++) compare_slope(&c, c.a.first_state[f], c.a.grad_first_state[f], 0, n->states[f].name);
   for (int f = 0; f < n->n_params; f++) compare_slope(&c, c.a.params[f], c.a.grad_params[f], 1, n->params[f].name);
+  if (variant == RECURRENT_LAYER) compare_recurrence(&c);
   release(&c);
 }
 
@@ -298,9 +379,12 @@ int main(void) {
   for (int index = 0; index < NEURONS; index++) {
     const int most = neurons[index]->max_synapses < 0 ? 4 : neurons[index]->max_synapses;
     for (int S = 0; S <= most; S++) {
-      for (int storage = 0; storage < LIF_STORAGES; storage++) test_memory(index, S, storage);
-      test_split(index, S);
-      test_slope(index, S);
+      for (int variant = 0; variant < VARIANTS; variant++) {
+        if (variant == RECURRENT_LAYER && !neurons[index]->recurrent) continue;
+        for (int storage = 0; storage < LIF_STORAGES; storage++) test_memory(index, S, storage, variant);
+        test_split(index, S, variant);
+        for (int repeat = 0; repeat < 4 && variant != OPTIONAL_AND_MEASURED; repeat++) test_slope(index, S, variant);
+      }
     }
   }
   test_reduce();

@@ -83,6 +83,8 @@ class Neuron(nn.Module):
         self.dt = float(dt)
         self.batch_first = batch_first
         self.backend = backend
+        self.w_rec: nn.Parameter | None
+        self.register_parameter("w_rec", None)
         self._leaks: dict[str, Leak] = {}
         self._initial: dict[str, Tensor] = {}
 
@@ -146,6 +148,30 @@ class Neuron(nn.Module):
             dtype=dtype,
         )
 
+    def add_recurrent(
+        self, recurrent: bool | Tensor, width: int, device: torch.device | str | None, dtype: torch.dtype | None
+    ) -> None:
+        """Registers trainable recurrent weights w_rec, from N neurons to the `width` currents of each; none if False."""
+        if recurrent is False:
+            return
+        shape = (math.prod(self.size), math.prod(self.size) * width)
+        if isinstance(recurrent, Tensor):
+            if tuple(recurrent.shape) != shape:
+                raise ValueError(f"{type(self).__name__}: recurrent has shape {tuple(recurrent.shape)}, expected weights {shape}")
+            self.add_parameter("w_rec", recurrent, shape, device=device, dtype=dtype)
+        elif recurrent is not True:
+            raise TypeError(f"{type(self).__name__}: recurrent is {recurrent!r}, expected True, False or the initial weights")
+        else:
+            self.w_rec = nn.Parameter(torch.empty(shape, device=device, dtype=dtype or torch.get_default_dtype()))
+            self._draw_weights()
+        assert self.w_rec is not None
+        self.w_rec.requires_grad_()
+
+    def _draw_weights(self) -> None:
+        if self.w_rec is not None:
+            bound = 1 / math.sqrt(max(1, self.w_rec.shape[0]))
+            nn.init.uniform_(self.w_rec, -bound, bound)
+
     def set_trainable(self, trainable: Iterable[str] | bool) -> None:
         """Makes the parameters named (True: all) require a gradient, and no others."""
         if isinstance(trainable, str):
@@ -161,7 +187,9 @@ class Neuron(nn.Module):
             parameter.requires_grad_(name in names)
 
     def reset_parameters(self) -> None:
-        """Sets every parameter to the value it was made with."""
+        """Sets every parameter to the value it was made with; recurrent weights that were drawn are drawn anew."""
+        if "w_rec" not in self._initial:
+            self._draw_weights()
         with torch.no_grad():
             for name, initial in self._initial.items():
                 self.get_parameter(name).copy_(initial)
@@ -214,6 +242,9 @@ class Neuron(nn.Module):
         size = self.size[0] if len(self.size) == 1 else self.size
         parts = [f"{size}"]
         for name, parameter in self.named_parameters(recurse=False):
+            if name == "w_rec":
+                parts.append("recurrent")
+                continue
             text = f"{parameter.item():g}" if parameter.dim() == 0 and not parameter.is_meta else str(tuple(parameter.shape))
             parts.append(f"{name}={text}" + (" (trainable)" if parameter.requires_grad else ""))
         parts.append(f"dt={self.dt:g}")

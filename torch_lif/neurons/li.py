@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._call import check_input, check_record, fused, parameter, split_state
+from .._call import SYNAPSES, check_choice, check_input, check_record, fused, parameter, split_state
 from ..reference import LIResult, LIState
 from .base import EULER, Neuron, Value
 
@@ -21,6 +21,8 @@ def li(
     rate_mem: Tensor | float,
     rate_syn: Tensor | float,
     v_leak: Tensor | float | None = None,
+    membrane_hw: Tensor | None = None,
+    synapse: str = "at_once",
     state: Sequence[Tensor | None] | None = None,
     record: Sequence[str] = (),
     batch_first: bool = True,
@@ -29,12 +31,13 @@ def li(
 
     Each time step computes, in this order of operations::
 
-        j = i + x
+        j = i + x                                 synapse="delayed_increment": j = i
         v = v + rate_mem * ((v_leak - v) + j)
-        i = j + (-rate_syn) * j
+        i = j + (-rate_syn) * j                   synapse="delayed_increment": i = (j + (-rate_syn) * j) + x
 
     float32 and float64 results are those of `torch_lif.reference.li` bit for bit.
-    Source: norse's li_feed_forward_step (forward Euler), where rate = dt * tau_inv.
+    Source: norse's li_feed_forward_step (forward Euler), where rate = dt * tau_inv; hxtorch's cuba_li_integration, where the input
+    reaches the membrane one step later.
 
     Args:
         x: input, (batch, time, *neurons); float32, float64, bfloat16 or float16; any strides.
@@ -42,6 +45,10 @@ def li(
             neurons' shape, in which a dimension may be 1. Parameters are float32 (float64 with float64 x), on x's device.
         rate_syn: the same of the synaptic current, dt/tau_syn, in [0, 1].
         v_leak: potential that the membrane leaks to; as rate_mem. Default: 0.
+        membrane_hw: measured membrane potential, laid out as the output, that takes v's place in every step; gradients go to the
+            computed v as if nothing had been replaced. Default: none.
+        synapse: "at_once" (norse), "delayed_increment" (hxtorch's LI) or "delayed" (hxtorch's LIF: i = (j * (1 - rate_syn)) + x,
+            with j = i). Default: "at_once".
         state: initial (v, i), or an `LIState`; None, or an entry None, starts at zero.
         record: names out of "v", "i" whose value after each step is returned too.
         batch_first: False for x of (time, batch, ...). Default: True.
@@ -58,13 +65,14 @@ def li(
     check_record("li", record, ("v", "i"))
     v, final, records = fused(
         "li",
-        {"x": x},
+        {"x": x, "membrane_hw": membrane_hw},
         {
             "rate_mem": parameter("li", "rate_mem", rate_mem, x, 0, 1),
             "rate_syn": parameter("li", "rate_syn", rate_syn, x, 0, 1),
             "v_leak": parameter("li", "v_leak", v_leak, x),
         },
         split_state("li", state, ("v", "i")),
+        options={"synapse": check_choice("li", "synapse", synapse, SYNAPSES)},
         batch_first=batch_first,
         record=[name for name in record if name != "v"],
     )

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from .. import reference
-from .._call import check_input, check_max_spikes, check_record, check_surrogate, check_synapses, fused, parameter, split_state
+from .._call import (
+    check_input,
+    check_max_spikes,
+    check_record,
+    check_surrogate,
+    check_synapses,
+    fused,
+    parameter,
+    recurrent_input,
+    split_state,
+    weights,
+)
 from ..reference import LIFResult, LIFState
-from ..surrogate import StepPWL, Surrogate
+from ..surrogate import StepPWL, Surrogate, constant
 from .base import Neuron, Value
 
 __all__ = ["LIF", "CubaLIF", "LIFResult", "LIFState", "lif"]
@@ -24,6 +36,7 @@ def lif(
     threshold: Tensor | float = 1.0,
     bias: Tensor | float | None = None,
     noise: Tensor | None = None,
+    w_rec: Tensor | None = None,
     max_spikes: float = 2.0**16,
     surrogate: Surrogate = StepPWL(),  # noqa: B008 (frozen)
     synapses: int | None = None,
@@ -36,7 +49,7 @@ def lif(
 
     Each time step computes, for S synapses k a neuron (none if S = 0: then x stands for their sum)::
 
-        i_k = (i_k + x_k) * decay_syn_k
+        i_k = ((i_k + x_k) + rec_k) * decay_syn_k       rec = (spikes of the step before) @ w_rec, if given
         v   = ((v * decay_mem + sum_k i_k) + noise) + bias
         n   = [v >= threshold] * floor(v / threshold), at most max_spikes
         v   = v - n * threshold
@@ -55,17 +68,19 @@ def lif(
         threshold: spike threshold, above 0; as decay_mem. Default: 1.
         bias: added to the membrane each step; as decay_mem. Default: none.
         noise: added to the membrane each step; laid out as the output. Default: none.
+        w_rec: recurrent weights (N, N * S) from every neuron to every input, N being the product of the neurons' shape. Default:
+            none.
         max_spikes: the most spikes of one neuron in one step. Default: 65536.
         surrogate: stands for the spike's derivative. Default: StepPWL(0.5).
         synapses: S. Default: 1 with decay_syn, else 0.
-        state: initial (v, i), or a `LIFState`; None, or an entry None, starts at zero. Shapes as in `LIFState`.
-        record: names out of "v", "i", "spikes" whose value after each step is returned too.
+        state: initial (v, i, spikes), or a `LIFState`; None, or an entry None, starts at zero. Shapes as in `LIFState`.
+        record: names out of "v", "i", "irec", "spikes" whose value after each step is returned too; "irec" is the recurrent input.
         batch_first: False for x of (time, batch, ...). Default: True.
         smooth: put the surrogate's antiderivative in the spike's place, to check gradients by finite differences.
 
     Returns:
         `LIFResult`: spikes (batch, time, *neurons) in x's dtype, final state, records. Gradients flow from all of them to x, noise,
-        the parameters and the initial state; the reset is not detached. There is no second derivative. A NaN or an infinity
+        the parameters, w_rec and the initial state; the reset is not detached. There is no second derivative. A NaN or an infinity
         stays in its own neuron: a membrane of NaN gives spike counts of NaN, as in the plain loop.
 
     Raises:
@@ -76,7 +91,10 @@ def lif(
     synapses = check_synapses("lif", int(decay_syn is not None) if synapses is None else synapses)
     if synapses and decay_syn is None:
         raise ValueError(f"lif: decay_syn is None, expected a decay for synapses = {synapses}")
-    check_record("lif", record, ("spikes", "v", "i") if synapses else ("spikes", "v"))
+    w_rec = weights("lif", "w_rec", w_rec, x)
+    known = ("spikes", "v", *(("i",) if synapses else ()), *(("irec",) if w_rec is not None else ()))
+    check_record("lif", record, known)
+    first = split_state("lif", state, ("v", "i", "spikes"))
     spikes, final, records = fused(
         "lif",
         {"x": x, "noise": noise},
@@ -85,8 +103,9 @@ def lif(
             "decay_syn": parameter("lif", "decay_syn", decay_syn, x, 0, 1),
             "threshold": parameter("lif", "threshold", threshold, x, 0, open_low=True),
             "bias": parameter("lif", "bias", bias, x),
+            "w_rec": w_rec,
         },
-        split_state("lif", state, ("v", "i")),
+        first,
         options={"max_spikes": check_max_spikes("lif", max_spikes)},
         surrogate=check_surrogate("lif", surrogate),
         smooth=smooth,
@@ -95,7 +114,9 @@ def lif(
         record=record,
     )
     traces = {"spikes": spikes, **records}
-    return LIFResult(spikes, LIFState(final["v"], final.get("i")), {name: traces[name] for name in record})
+    if "irec" in record and w_rec is not None:
+        traces["irec"] = recurrent_input(spikes, first.get("spikes"), w_rec, None, synapses, batch_first)
+    return LIFResult(spikes, LIFState(final["v"], final.get("i"), final.get("spikes")), {name: traces[name] for name in record})
 
 
 class _LIFModule(Neuron):
@@ -108,6 +129,8 @@ class _LIFModule(Neuron):
         leaks: dict[str, dict[str, Value | None]],
         threshold: Value,
         bias: Value | None,
+        recurrent: bool | Tensor,
+        noise_std: float,
         max_spikes: float,
         surrogate: Surrogate,
         dt: float,
@@ -129,11 +152,13 @@ class _LIFModule(Neuron):
         self.add_parameter("threshold", threshold, self.size, low=0.0, open_low=True, device=device, dtype=dtype)
         if bias is not None:
             self.add_parameter("bias", bias, self.size, device=device, dtype=dtype)
+        self.noise_std = check_noise(type(self).__name__, noise_std)
         self.set_trainable(trainable)
+        self.add_recurrent(recurrent, max(1, self.synapses), device, dtype)
 
-    def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, noise: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
         """Spikes of a fresh state (all zero): (batch, time, *neurons). For states and records use `run`."""
-        return self.run(x, noise=noise).spikes
+        return self.run(x, noise=noise, generator=generator).spikes
 
     def run(
         self,
@@ -141,10 +166,21 @@ class _LIFModule(Neuron):
         state: Sequence[Tensor | None] | None = None,
         *,
         noise: Tensor | None = None,
+        generator: torch.Generator | None = None,
         record: Sequence[str] = (),
     ) -> LIFResult:
-        """The layer with explicit state; arguments and result as in `torch_lif.functional.lif`."""
+        """The layer with explicit state; arguments and result as in `torch_lif.functional.lif`.
+
+        With `noise_std` the noise is noise_std * sqrt(dt) * randn, one draw a call, from `generator` (PyTorch's own by default);
+        ValueError if `noise` is given besides.
+        """
         self.check_size(x, self.synapses)
+        if self.noise_std:
+            if noise is not None:
+                raise ValueError(
+                    f"{type(self).__name__}: noise was given, but the layer makes its own: noise_std is {self.noise_std}"
+                )
+            noise = self.draw_noise(x, generator)
         function = lif if self.backend == "fused" else reference.lif
         return function(
             x,
@@ -153,6 +189,7 @@ class _LIFModule(Neuron):
             threshold=self.threshold,
             bias=getattr(self, "bias", None),
             noise=noise,
+            w_rec=self.w_rec,
             max_spikes=self.max_spikes,
             surrogate=self.surrogate,
             synapses=self.synapses,
@@ -163,7 +200,20 @@ class _LIFModule(Neuron):
 
     def extra_repr(self) -> str:
         synapses = f", synapses={self.synapses}" if self.synapses else ""
-        return f"{super().extra_repr()}{synapses}, surrogate={self.surrogate}"
+        noise = f", noise_std={self.noise_std:g}" if self.noise_std else ""
+        return f"{super().extra_repr()}{synapses}{noise}, surrogate={self.surrogate}"
+
+    def draw_noise(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Noise for a call with x, (batch, time, *neurons): noise_std * sqrt(dt) * randn."""
+        shape = (*x.shape[:2], *self.size)
+        return self.noise_std * math.sqrt(self.dt) * torch.randn(shape, generator=generator, dtype=x.dtype, device=x.device)
+
+
+def check_noise(owner: str, noise_std: float) -> float:
+    value = constant(owner, "noise_std", noise_std)
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{owner}: noise_std is {noise_std}, expected a finite number of 0 or more")
+    return value
 
 
 class LIF(_LIFModule):
@@ -182,10 +232,16 @@ class LIF(_LIFModule):
         decay_mem, dash_mem: instead of tau_mem.
         threshold: spike threshold, above 0. Default: 1.
         bias: added to the membrane each step. Default: None, no such parameter.
+        recurrent: whether the spikes of a step come back as input of the next, through the trainable weights `w_rec`, (N, N) from
+            neuron to neuron; a tensor gives their initial values. Default: False. Initial values otherwise as nn.RNN's, uniform
+            within 1/sqrt(N).
+        noise_std: standard deviation of the noise that `run` adds to the membrane, for one second: a step gets noise_std *
+            sqrt(dt).
+            Default: 0.
         max_spikes: the most spikes of one neuron in one step. Default: 65536; 1 for plain 0/1 spikes.
         surrogate: stands for the spike's derivative. Default: StepPWL(0.5).
         dt: time step in seconds. Default: 1e-3.
-        trainable: names of the parameters that require a gradient, or True for all. Default: none.
+        trainable: names of the neurons' parameters that require a gradient, or True for all. Default: none.
         batch_first: whether x is (batch, time, ...) rather than (time, batch, ...). Default: True.
         backend: "fused", or "loop" for the plain loop of `torch_lif.reference`.
         device, dtype: of the parameters; float32 by default. Keep them float32 for half-precision inputs.
@@ -203,6 +259,8 @@ class LIF(_LIFModule):
         dash_mem: Value | None = None,
         threshold: Value = 1.0,
         bias: Value | None = None,
+        recurrent: bool | Tensor = False,
+        noise_std: float = 0.0,
         max_spikes: float = 2.0**16,
         surrogate: Surrogate = StepPWL(),  # noqa: B008 (frozen)
         dt: float = 1e-3,
@@ -213,7 +271,23 @@ class LIF(_LIFModule):
         dtype: torch.dtype | None = None,
     ) -> None:
         leaks = {"mem": {"tau": tau_mem, "decay": decay_mem, "dash": dash_mem}}
-        super().__init__(size, 0, leaks, threshold, bias, max_spikes, surrogate, dt, trainable, batch_first, backend, device, dtype)
+        super().__init__(
+            size,
+            0,
+            leaks,
+            threshold,
+            bias,
+            recurrent,
+            noise_std,
+            max_spikes,
+            surrogate,
+            dt,
+            trainable,
+            batch_first,
+            backend,
+            device,
+            dtype,
+        )
 
 
 class CubaLIF(_LIFModule):
@@ -227,8 +301,9 @@ class CubaLIF(_LIFModule):
         tau_syn: synaptic time constant in seconds. Default: 20e-3. A number for all, or a tensor of shape `size`, with S >= 2
             (size, S); a dimension may be 1.
         decay_syn, dash_syn: instead of tau_syn.
-        size, tau_mem, decay_mem, dash_mem, threshold, bias, max_spikes, surrogate, dt, trainable, batch_first, backend, device,
-            dtype: as `LIF`.
+        recurrent: as `LIF`; the weights are (N, N * S), to every synapse.
+        size, tau_mem, decay_mem, dash_mem, threshold, bias, noise_std, max_spikes, surrogate, dt, trainable, batch_first, backend,
+            device, dtype: as `LIF`.
 
     Raises:
         ValueError, TypeError: as `LIF`.
@@ -247,6 +322,8 @@ class CubaLIF(_LIFModule):
         dash_syn: Value | None = None,
         threshold: Value = 1.0,
         bias: Value | None = None,
+        recurrent: bool | Tensor = False,
+        noise_std: float = 0.0,
         max_spikes: float = 2.0**16,
         surrogate: Surrogate = StepPWL(),  # noqa: B008 (frozen)
         dt: float = 1e-3,
@@ -263,5 +340,19 @@ class CubaLIF(_LIFModule):
             "syn": {"tau": tau_syn, "decay": decay_syn, "dash": dash_syn},
         }
         super().__init__(
-            size, synapses, leaks, threshold, bias, max_spikes, surrogate, dt, trainable, batch_first, backend, device, dtype
+            size,
+            synapses,
+            leaks,
+            threshold,
+            bias,
+            recurrent,
+            noise_std,
+            max_spikes,
+            surrogate,
+            dt,
+            trainable,
+            batch_first,
+            backend,
+            device,
+            dtype,
         )

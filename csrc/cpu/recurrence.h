@@ -1,0 +1,40 @@
+/* The matrix product of a recurrent layer on the CPU, one batch item and time step at a time. */
+#ifndef LIF_RECURRENCE_H
+#define LIF_RECURRENCE_H
+
+#include "../neuron/real.h"
+
+enum { ROWS_AT_ONCE = 4 };
+
+/* sum = start (or 0) + the rows of the matrix weighted by `factors`: sum[k] = start[k] + sum over n of factors[n] * matrix[n][k].
+ * Rows whose factor is 0 are skipped, for most neurons are silent most of the time. The others are added one after another in
+ * ascending order, some in one pass over `sum`: the same bits on every machine. */
+static void combine_rows(const real *factors, int64_t rows, const real *matrix, int64_t length, const real *start,
+                         real *restrict sum) {
+  if (start)
+    memcpy(sum, start, (size_t)length * sizeof *sum);
+  else
+    memset(sum, 0, (size_t)length * sizeof *sum);
+  for (int64_t n = 0; n < rows;) {
+    const real *found[ROWS_AT_ONCE];
+    real factor[ROWS_AT_ONCE];
+    int count = 0;
+    for (; n < rows && count < ROWS_AT_ONCE; n++)
+      if (factors[n] != REAL(0)) {
+        found[count] = matrix + n * length;
+        factor[count++] = factors[n];
+      }
+    if (count == ROWS_AT_ONCE) {
+      const real *restrict a = found[0], *restrict b = found[1], *restrict c = found[2], *restrict d = found[3];
+      for (int64_t k = 0; k < length; k++)
+        sum[k] = (((sum[k] + factor[0] * a[k]) + factor[1] * b[k]) + factor[2] * c[k]) + factor[3] * d[k];
+    } else {
+      for (int row = 0; row < count; row++) {
+        const real *restrict a = found[row];
+        for (int64_t k = 0; k < length; k++) sum[k] += factor[row] * a[k];
+      }
+    }
+  }
+}
+
+#endif

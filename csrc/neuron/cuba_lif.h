@@ -1,0 +1,97 @@
+/* Current-based leaky integrate-and-fire by forward Euler: at most one spike a step, reset to a value, refractory period, and
+ * measured traces of neuromorphic hardware in the place of computed ones.
+ *
+ *   j, i as in euler.h, by the option synapse
+ *   v   = v + rate_mem * ((leak - v) + j)                       leaky = 0: v + rate_mem * j
+ *   v   = membrane_hw                                           where given: forward the measured value, backward the identity
+ *   z   = [v - threshold > 0]
+ *   z   = spikes_hw                                             where given, likewise
+ *   v   = (1 - z) * v + z * reset                               not with membrane_hw; z detached unless reset_gradient
+ * and with a refractory period of `refractory` steps
+ *   m   = [r > 0]
+ *   v   = (1 - m) * v + m * reset;   then membrane_hw again
+ *   z   = (1 - m) * z;               then spikes_hw again
+ *   r   = (1 - z) * max(r - m, 0) + z * refractory              without gradient; not rounded
+ *
+ * Source: hxtorch's cuba_lif_integration, cuba_refractory_lif_integration and cuba_iaf_integration, norse's lif_feed_forward_step,
+ * with their order of operations. */
+#include "neuron.h"
+#include "euler.h"
+
+#define NEURON_SPIKING 1
+#define NEURON_RECURRENT 1
+#define NEURON_MAX_SYNAPSES 0
+#define NEURON_INPUTS(FIELD) \
+  FIELD(x, PER_CURRENT) FIELD(spikes_hw, OPTIONAL_PER_NEURON) FIELD(membrane_hw, OPTIONAL_PER_NEURON) FIELD(rec, RECURRENT)
+#define NEURON_PARAMS(FIELD)       \
+  FIELD(rate_mem, PER_NEURON)      \
+  FIELD(rate_syn, PER_NEURON)      \
+  FIELD(leak, OPTIONAL_PER_NEURON) \
+  FIELD(reset, OPTIONAL_PER_NEURON) FIELD(threshold, PER_NEURON) FIELD(refractory, OPTIONAL_PER_NEURON)
+#define NEURON_STATES(FIELD) FIELD(v, PER_NEURON) FIELD(i, PER_NEURON) FIELD(refractory, OPTIONAL_PER_NEURON)
+#define NEURON_OPTIONS(OPTION) OPTION(synapse) OPTION(leaky) OPTION(reset_gradient)
+
+NEURON_STRUCTS
+
+/* What both directions compute of a step. */
+struct cuba {
+  struct synapse syn;
+  real pull;    /* what rate_mem multiplies */
+  real charged; /* membrane potential before the reset */
+  real spikes;  /* before the refractory period mutes them */
+  real mute;    /* m */
+};
+
+LIF_FN struct cuba cuba_step(const struct options *o, const struct params *p, const struct states *s, const struct inputs *in) {
+  struct cuba c;
+  c.syn = synapse(OPTION(o, synapse), s->i, in->x[0], in->rec[0], p->rate_syn);
+  c.pull = membrane_pull(OPTION(o, leaky) != 0, s->v, p->leak, c.syn.drive);
+  const real v = s->v + p->rate_mem * c.pull;
+  c.charged = choose(INPUT_GIVEN(o, membrane_hw), in->membrane_hw, v);
+  const real spikes = spike_above_threshold(o, c.charged, p->threshold);
+  c.spikes = choose(INPUT_GIVEN(o, spikes_hw), in->spikes_hw, spikes);
+  c.mute = s->refractory > REAL(0) ? REAL(1) : REAL(0);
+  return c;
+}
+
+LIF_FN real step(int S, const struct options *o, const struct params *p, const struct states *s, const struct inputs *in,
+                 struct states *next) {
+  const struct cuba c = cuba_step(o, p, s, in);
+  const real after = (REAL(1) - c.spikes) * c.charged + c.spikes * p->reset;
+  const real held = choose(PARAM_GIVEN(o, refractory), (REAL(1) - c.mute) * after + c.mute * p->reset, after);
+  const real unmuted = choose(PARAM_GIVEN(o, refractory), (REAL(1) - c.mute) * c.spikes, c.spikes);
+  const real z = choose(INPUT_GIVEN(o, spikes_hw), in->spikes_hw, unmuted);
+  const real rest = s->refractory - c.mute;
+  (void)S;
+  next->v = choose(INPUT_GIVEN(o, membrane_hw), in->membrane_hw, held);
+  next->i = c.syn.next;
+  next->refractory = (REAL(1) - z) * (rest > REAL(0) ? rest : REAL(0)) + z * p->refractory;
+  return z;
+}
+
+LIF_FN void step_backward(int S, const struct options *o, const struct params *p, const struct states *s, const struct inputs *in,
+                          real g_out, const struct states *g_next, struct states *g, struct inputs *g_in, struct params *g_p) {
+  const struct cuba c = cuba_step(o, p, s, in);
+  const struct slope spike = surrogate_slope(o, c.charged, p->threshold, REAL(1));
+  const real g_i = g_next->i;
+  const real open = choose(PARAM_GIVEN(o, refractory), REAL(1) - c.mute, REAL(1));
+  const real g_after = g_next->v * open;
+  const int measured = INPUT_GIVEN(o, membrane_hw); /* the membrane is then not reset */
+  const real through_reset = choose(OPTION(o, reset_gradient) != 0 && !measured, g_after * (p->reset - c.charged), REAL(0));
+  const real g_spikes = g_out * open + through_reset;
+  const real g_v = choose(measured, g_after, g_after * (REAL(1) - c.spikes)) + g_spikes * spike.v;
+  const real g_pull = g_v * p->rate_mem;
+  (void)S;
+  if (o->param_gradients) {
+    g_p->rate_mem += g_v * c.pull;
+    g_p->rate_syn -= g_i * c.syn.drive;
+    g_p->leak += choose(OPTION(o, leaky) != 0, g_pull, REAL(0));
+    g_p->reset += (g_next->v - g_after) + choose(measured, REAL(0), g_after * c.spikes);
+    g_p->threshold += g_spikes * spike.threshold;
+    g_p->refractory = REAL(0);
+  }
+  g->v = choose(OPTION(o, leaky) != 0, g_v - g_pull, g_v);
+  g->i = synapse_backward(OPTION(o, synapse), g_pull, g_i, p->rate_syn, &g_in->x[0]);
+  g->refractory = REAL(0);
+  g_in->spikes_hw = g_in->membrane_hw = REAL(0);
+}
