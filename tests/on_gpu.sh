@@ -15,13 +15,29 @@ part() { # part NAME COMMAND...: runs it, keeps its log, says how it went
   if "$@" >"$out/$name.log" 2>&1; then status=ok; else status=FAILED; failed=1; fi
   echo "== $name: $status, $((SECONDS - start)) s"
   tail -n "${LINES_SHOWN:-6}" "$out/$name.log"
+  [ "$status" = ok ]
+}
+
+suite() { # the whole suite, in shards side by side, for most of it waits for launches
+  export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
+  local run=("$python" -m pytest -q --maxfail=20 --durations=5 -p no:cacheprovider) pids=() pid
+  part suite-same-bits "${run[@]}" tests/test_gradients.py -k "same_bits" & pids+=($!)
+  part suite-float64 "${run[@]}" tests/test_gradients.py -k "float64" & pids+=($!)
+  part suite-float32 "${run[@]}" tests/test_gradients.py -k "float32 or half" & pids+=($!)
+  part suite-random "${run[@]}" tests/test_gradients.py -k "random" & pids+=($!)
+  part suite-gradients "${run[@]}" tests/test_gradients.py -k "not (same_bits or float64 or float32 or half or random)" & pids+=($!)
+  part suite-exact "${run[@]}" tests/test_exact.py tests/test_surrogates.py & pids+=($!)
+  part suite-pytorch "${run[@]}" tests/test_pytorch.py tests/test_layouts.py & pids+=($!)
+  part suite-rest "${run[@]}" tests --ignore=tests/test_gradients.py --ignore=tests/test_exact.py --ignore=tests/test_surrogates.py \
+    --ignore=tests/test_pytorch.py --ignore=tests/test_layouts.py ${REST:-} & pids+=($!)
+  for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
 }
 
 for what in "${@:-all}"; do
   case $what in
     all) exec "$0" build suite sanitize bench ;;
     build) part build make build && "$python" -m torch_lif | tee "$out/info.log" ;;
-    suite) part suite "$python" -m pytest -q -x --maxfail=20 --durations=10 ;;
+    suite) suite ;;
     sanitize)
       for tool in memcheck racecheck initcheck; do
         PYTORCH_NO_CUDA_MEMORY_CACHING=1 part "sanitize-$tool" compute-sanitizer --tool "$tool" --error-exitcode 1 \

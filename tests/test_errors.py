@@ -100,6 +100,7 @@ def test_alif(error, message, changes):
     [
         (ValueError, "rate_syn is -1, expected a number in", {"rate_syn": -1}),
         (ValueError, "refractory is -2, expected a number in", {"refractory": -2}),
+        (ValueError, "leak was given, expected None with leaky=False", {"leak": 0.1, "leaky": False}),
         (ValueError, "synapse is 'later', expected one of 'at_once', 'delayed', 'delayed_increment'", {"synapse": "later"}),
         (ValueError, r"spikes_hw has shape \(2, 4, 6\), expected \(2, 5, 6\)", {"spikes_hw": torch.zeros(2, 4, 6)}),
         (TypeError, "membrane_hw is Double, expected Float", {"membrane_hw": torch.zeros(2, 5, 6, dtype=torch.float64)}),

@@ -109,6 +109,8 @@ def cuba_lif(
     op = "cuba_lif"
     x = check_input(op, x)
     w_rec, b_rec = weights(op, "w_rec", w_rec, x), weights(op, "b_rec", b_rec, x)
+    if leak is not None and not leaky:
+        raise ValueError(f"{op}: leak was given, expected None with leaky=False")
     period = parameter(op, "refractory", refractory, x, 0)
     optional = {"refractory": period, "irec": w_rec}
     check_record(op, record, ("spikes", "v", "i", *(name for name, needed in optional.items() if needed is not None)))
@@ -167,7 +169,7 @@ class RefractoryCubaLIF(Neuron):
         tau_syn: synaptic time constant in seconds. Default: 5e-3.
         decay_mem, dash_mem, decay_syn, dash_syn: instead of tau_mem, tau_syn.
         threshold: spike threshold. Default: 1.
-        leak: potential that the membrane leaks to. Default: 0.
+        leak: potential that the membrane leaks to; no such parameter with leaky=False. Default: 0.
         reset: potential after a spike. Default: 0.
         refractory_time: seconds for which a neuron rests after a spike, 0 or more. A buffer: it cannot be trained. Default: 0.
         leaky: whether the membrane leaks. Default: True.
@@ -223,7 +225,7 @@ class RefractoryCubaLIF(Neuron):
         syn: dict[str, Value | None] = {"tau": tau_syn, "decay": decay_syn, "dash": dash_syn}
         for name, given, tau in (("mem", mem, 10e-3), ("syn", syn, 5e-3)):
             self.add_leak(name, given, self.size, default_tau=tau, views=EULER, device=device, dtype=dtype)
-        for name, value in (("threshold", threshold), ("leak", leak), ("reset", reset)):
+        for name, value in (("threshold", threshold), ("reset", reset), *((("leak", leak),) if leaky else ())):
             self.add_parameter(name, value, self.size, device=device, dtype=dtype)
         self.add_parameter("refractory_time", refractory_time, self.size, low=0.0, device=device, dtype=dtype)
         period = self._parameters.pop("refractory_time")
@@ -251,7 +253,7 @@ class RefractoryCubaLIF(Neuron):
             rate_mem=self.dt / self.tau_mem,
             rate_syn=self.dt / self.tau_syn,
             threshold=self.threshold,
-            leak=self.leak,
+            leak=self.leak if self.leaky else None,
             reset=self.reset,
             refractory=self.refractory_time / self.dt if self._refractory else None,
             w_rec=self.w_rec,

@@ -95,6 +95,7 @@ class LI(Neuron):
         tau_syn: synaptic time constant in seconds, at least dt. Default: 5e-3, norse's.
         decay_syn, dash_syn: instead of tau_syn.
         v_leak: potential that the membrane leaks to. Default: None, no such parameter: 0.
+        synapse: "at_once", "delayed_increment" or "delayed". Default: "at_once".
         dt: time step in seconds. Default: 1e-3.
         trainable: names of the parameters that require a gradient, or True for all. Default: none.
         batch_first: whether x is (batch, time, ...) rather than (time, batch, ...). Default: True.
@@ -116,6 +117,7 @@ class LI(Neuron):
         decay_syn: Value | None = None,
         dash_syn: Value | None = None,
         v_leak: Value | None = None,
+        synapse: str = "at_once",
         dt: float = 1e-3,
         trainable: Iterable[str] | bool = (),
         batch_first: bool = True,
@@ -124,6 +126,8 @@ class LI(Neuron):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(size, dt, batch_first, backend)
+        check_choice(type(self).__name__, "synapse", synapse, SYNAPSES)
+        self.synapse = synapse
         mem: dict[str, Value | None] = {"tau": tau_mem, "decay": decay_mem, "dash": dash_mem}
         syn: dict[str, Value | None] = {"tau": tau_syn, "decay": decay_syn, "dash": dash_syn}
         for leak, given, tau in (("mem", mem, 10e-3), ("syn", syn, 5e-3)):
@@ -145,6 +149,7 @@ class LI(Neuron):
             rate_mem=self.dt / self.tau_mem,
             rate_syn=self.dt / self.tau_syn,
             v_leak=getattr(self, "v_leak", None),
+            synapse=self.synapse,
             state=state,
             record=record,
             batch_first=self.batch_first,

@@ -1,0 +1,395 @@
+"""What Rockpool's TorchModule gives every module: attributes in families, kept states, the call that returns three things."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+PARAMETER, SIMULATION, STATE = "Parameter", "SimulationParameter", "State"
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant:
+    """Marks an initial value as not trainable: a simulation parameter, which is neither in parameters() nor in the state dict.
+
+    Rockpool's own `rockpool.parameters.Constant` is taken too.
+    """
+
+    value: Any
+
+
+def unwrap(value: Any) -> tuple[Any, bool]:
+    """The value, and whether it was marked constant."""
+    if isinstance(value, Constant):
+        return value.value, True
+    # Rockpool marks by changing the object's class; known by name, for Rockpool need not be installed.
+    marked = any(base.__name__ == "RP_Constant" for base in type(value).__mro__)
+    return value.as_subclass(Tensor) if marked and isinstance(value, Tensor) else value, marked
+
+
+class TorchModuleParameters(dict[str, Any]):
+    """A nested dict of parameters that can give them to an optimiser: `torch.optim.Adam(mod.parameters().astorch())`."""
+
+    def astorch(self) -> Generator[Any, None, None]:
+        """Every value of this dict and of those nested in it."""
+        for value in self.values():
+            if isinstance(value, dict):
+                yield from TorchModuleParameters(value).astorch()
+            else:
+                yield value
+
+
+class Attribute(NamedTuple):
+    """One registered attribute. `initial` is a tensor, one number for all, or a function of the shape; None: it is never reset."""
+
+    kind: str
+    family: str | None = None
+    shape: tuple[int, ...] = ()
+    initial: Tensor | float | Callable[[tuple[int, ...]], Tensor] | None = None
+
+    def fresh(self) -> Tensor:
+        if callable(self.initial):
+            return self.initial(self.shape)
+        if isinstance(self.initial, Tensor):
+            return self.initial
+        assert self.initial is not None
+        return torch.full(self.shape, self.initial, dtype=torch.float)
+
+
+def whole_numbers(owner: str, shape: Any, most: int) -> tuple[int, ...]:
+    """A shape of at most `most` elements; ValueError otherwise."""
+    listed = shape.tolist() if hasattr(shape, "tolist") else shape
+    sizes = tuple(listed) if isinstance(listed, Iterable) and not isinstance(listed, str) else (listed,)
+    valid = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in sizes)
+    if not valid or not 1 <= len(sizes) <= most:
+        expected = "a number of neurons (N,)" + (" or (Nin, Nout)" if most == 2 else "")
+        raise ValueError(f"{owner}: shape is {shape!r}, expected {expected}")
+    return sizes
+
+
+def fit(owner: str, name: str, value: Any, shapes: Sequence[tuple[int, ...]], exact: bool = False) -> Tensor:
+    """The value as a float32 tensor in one of the shapes. A value that only lacks dimensions of size 1, or has more of them, is
+    taken, and so is a flat list of as many values, unless `exact`; nothing is transposed or repeated."""
+    try:
+        # Numbers stay on the CPU: a module made on the meta device gets them back by to_empty() and reset_parameters().
+        device = value.device if isinstance(value, Tensor) else "cpu"
+        tensor = torch.as_tensor(value, dtype=torch.float, device=device).detach().clone()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{owner}: {name} is {value!r}, expected numbers: {error}") from None
+    sizes = tuple(tensor.shape)
+    if sizes in shapes:
+        return tensor
+    for shape in (s for s in shapes if math.prod(s) == tensor.numel() and not exact):
+        if len(sizes) <= 1 or [n for n in sizes if n != 1] == [n for n in shape if n != 1]:
+            return tensor.reshape(shape)
+    raise ValueError(f"{owner}: {name} has shape {sizes}, expected {' or '.join(map(str, shapes))}")
+
+
+def check_range(owner: str, name: str, value: Tensor, low: float, high: float, open_low: bool) -> None:
+    """Read once, when a module is made; a module on the meta device has no values yet."""
+    if value.is_meta or bool(((value > low) if open_low else (value >= low)).all() and (value <= high).all()):
+        return
+    expected = f"above {low:g}" if open_low else f"in [{low:g}, {high:g}]"
+    raise ValueError(f"{owner}: {name} is {value.tolist()}, expected values {expected}")
+
+
+class TorchModule(nn.Module):
+    """Base of the modules. `module(x, record=False)` returns (output, state, records); after `to_torch()` the output alone."""
+
+    def __init__(self, shape: tuple[int, ...], spiking_input: bool, spiking_output: bool, retain_torch_api: bool) -> None:
+        super().__init__()
+        self._attributes: dict[str, Attribute] = {}
+        self._fixed: frozenset[str] = frozenset()
+        self._sizes = shape
+        self._name: str | None = None
+        self._spiking_input = spiking_input
+        self._spiking_output = spiking_output
+        self._record = False
+        self._record_dict: dict[str, Tensor] = {}
+        self._torch_call = False
+        self._has_torch_api = False
+        if retain_torch_api:
+            self.to_torch()
+
+    # Registering, reading and setting attributes
+
+    def _add_parameter(
+        self,
+        name: str,
+        value: Any,
+        shapes: Sequence[tuple[int, ...]],
+        family: str,
+        initial: float | Callable[[tuple[int, ...]], Tensor],
+        low: float = -math.inf,
+        high: float = math.inf,
+        open_low: bool = False,
+        exact: bool = False,
+    ) -> None:
+        """Registers a parameter, or, if the value is marked constant, a buffer that is not saved. `initial` stands in for None."""
+        owner = self.class_name
+        value, constant = unwrap(value)
+        if value is None:
+            attribute = Attribute(PARAMETER, family, shapes[0], initial)
+        else:
+            given = fit(owner, name, value, shapes, exact)
+            check_range(owner, name, given, low, high, open_low)
+            attribute = Attribute(SIMULATION if constant else PARAMETER, family, tuple(given.shape), given)
+        tensor = attribute.fresh()
+        if tuple(tensor.shape) != attribute.shape:
+            raise ValueError(f"{owner}: weight_init_func gave {name} of shape {tuple(tensor.shape)}, expected {attribute.shape}")
+        place = tensor.device if isinstance(value, Tensor) or value is None else torch.get_default_device()
+        tensor = tensor.detach().to(dtype=torch.float, device=place, copy=True)
+        self._attributes[name] = attribute
+        if constant:
+            self.register_buffer(name, tensor, persistent=False)
+        else:
+            self.register_parameter(name, nn.Parameter(tensor))
+
+    def _add_state(self, name: str, shape: tuple[int, ...]) -> None:
+        self._attributes[name] = Attribute(STATE, None, shape, 0.0)
+        self.register_buffer(name, self._attributes[name].fresh())
+
+    def _add_simulation_parameters(self, *names: str) -> None:
+        for name in names:
+            self._attributes[name] = Attribute(SIMULATION)
+
+    def _fix(self, **values: Any) -> None:
+        """Attributes that the module was built from: they can be read, and set only to what they are."""
+        self.__dict__.update(values)
+        self._fixed |= set(values)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.__dict__.get("_fixed", ()):
+            if value != self.__dict__[name]:
+                raise ValueError(
+                    f"{self.class_name}: {name} was set to {value!r}, but the module was made with {self.__dict__[name]!r}; "
+                    "make a new one"
+                )
+            return
+        attribute = self.__dict__.get("_attributes", {}).get(name)
+        if attribute is None or not (name in self._parameters or name in self._buffers):
+            super().__setattr__(name, value)
+        elif attribute.kind == STATE:
+            self._set_state(name, value, attribute.shape)
+        else:
+            self._set_parameter(name, value)
+
+    def _set_state(self, name: str, value: Any, shape: tuple[int, ...]) -> None:
+        """Keeps the tensor itself, so that a gradient flows to an initial state that requires one."""
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{self.class_name}: {name} was set to a {type(value).__name__}, expected a tensor {shape}")
+        batched = value.dim() == len(shape) + 1
+        if tuple(value.shape[1:] if batched else value.shape) != shape:
+            batches = ("batch", *shape)
+            raise ValueError(
+                f"{self.class_name}: {name} was set to shape {tuple(value.shape)}, expected {shape} for every item of a batch, "
+                f"or ({', '.join(map(str, batches))})"
+            )
+        self._buffers[name] = value
+
+    def _set_parameter(self, name: str, value: Any) -> None:
+        """In place, so that an optimiser goes on with it; a new nn.Parameter takes the place of the old."""
+        target = getattr(self, name)
+        value, _ = unwrap(value)
+        given = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=target.dtype)
+        replaces = isinstance(value, nn.Parameter) and name in self._parameters
+        self._check_shape(name, given, target, number=not replaces)
+        if replaces:
+            self._parameters[name] = value
+            return
+        with torch.no_grad():
+            target.copy_(given)
+
+    def _check_shape(self, name: str, value: Tensor, own: Tensor, number: bool = True) -> None:
+        if value.shape != own.shape and not (number and value.dim() == 0):
+            expected = f"{'a number or ' if number else ''}{tuple(own.shape)}"
+            raise ValueError(f"{self.class_name}: {name} was set to shape {tuple(value.shape)}, expected {expected}")
+
+    def _get_attribute_family(self, type_name: str, family: str | Sequence[str] | None = None) -> TorchModuleParameters:
+        """By this name Rockpool's combinators collect the attributes of the modules in them."""
+        families = (family,) if isinstance(family, str) else family
+        return TorchModuleParameters(
+            (name, getattr(self, name))
+            for name, attribute in self._attributes.items()
+            if attribute.kind == type_name and (families is None or attribute.family in families)
+        )
+
+    def parameters(  # type: ignore[override]
+        self, family: str | Sequence[str] | None = None, recurse: bool = True
+    ) -> Any:
+        """A dict of the trainable parameters; after `to_torch()` PyTorch's iterator over them.
+
+        Args:
+            family: one name or several out of "taus", "decays", "bitshifts", "bias", "thresholds", "weights". Default: all.
+            recurse: PyTorch's argument, for after `to_torch()`.
+        """
+        if self._has_torch_api:
+            return nn.Module.parameters(self, recurse if family is None else bool(family))
+        return self._get_attribute_family(PARAMETER, family)
+
+    def simulation_parameters(self, family: str | Sequence[str] | None = None) -> TorchModuleParameters:
+        """A dict of what is not trained: the time step, the noise, the spike function, and parameters given as `Constant`."""
+        return self._get_attribute_family(SIMULATION, family)
+
+    def state(self, family: str | Sequence[str] | None = None) -> TorchModuleParameters:
+        """A dict of the states kept for the next call, detached from the graph."""
+        return self._get_attribute_family(STATE, family)
+
+    def attributes_named(self, name: str | Sequence[str]) -> dict[str, Any]:
+        """A dict of those attributes, of every kind, that have one of the names."""
+        names = (name,) if isinstance(name, str) else name
+        return {key: getattr(self, key) for key in self._attributes if key in names}
+
+    def set_attributes(self, new_attributes: Mapping[str, Any]) -> TorchModule:
+        """Sets the attributes that the dict names, such as a state that a call returned; other names are another module's."""
+        for name in self._attributes:
+            if name in new_attributes:
+                setattr(self, name, new_attributes[name])
+        return self
+
+    def modules(self) -> Any:  # type: ignore[override]
+        """Rockpool's: an empty dict, for there are no submodules; after `to_torch()` PyTorch's iterator."""
+        return nn.Module.modules(self) if self._has_torch_api else OrderedDict()
+
+    def reset_state(self) -> TorchModule:
+        """Sets every state to zero, in its first shape, for a batch of any size."""
+        for name, attribute in self._attributes.items():
+            if attribute.kind == STATE:
+                self._buffers[name] = torch.zeros(attribute.shape, dtype=self._dtype(), device=getattr(self, name).device)
+        return self
+
+    def reset_parameters(self) -> TorchModule:
+        """Sets every parameter to the value it was made with, in place; recurrent weights that were drawn are drawn anew."""
+        with torch.no_grad():
+            for name, attribute in self._attributes.items():
+                if attribute.kind == PARAMETER:
+                    self.get_parameter(name).copy_(attribute.fresh())
+        return self
+
+    def _dtype(self) -> torch.dtype:
+        """The parameters' dtype: that of everything returned."""
+        own = {**self._parameters, **self._buffers}
+        kept = [own[name] for name, attribute in self._attributes.items() if name in own and attribute.kind != STATE]
+        return functools.reduce(torch.promote_types, [t.dtype for t in kept if t is not None])
+
+    # PyTorch's own methods that go through parameters(), which here is a dict
+
+    def requires_grad_(self, requires_grad: bool = True) -> TorchModule:
+        for parameter in nn.Module.parameters(self):
+            parameter.requires_grad_(requires_grad)
+        return self
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for parameter in nn.Module.parameters(self):
+            if parameter.grad is not None and set_to_none:
+                parameter.grad = None
+            elif parameter.grad is not None:
+                parameter.grad = torch.zeros_like(parameter.grad)
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        # A state has the batch size of the last call; the one loaded need not have the same.
+        for name, attribute in self._attributes.items():
+            value = state_dict.get(prefix + name)
+            own = getattr(self, name)
+            if attribute.kind == STATE and isinstance(value, Tensor) and value.shape != own.shape:
+                batched = value.dim() == len(attribute.shape) + 1
+                if tuple(value.shape[1:] if batched else value.shape) == attribute.shape:
+                    self._buffers[name] = torch.empty(value.shape, dtype=own.dtype, device=own.device)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    # Calling
+
+    def __call__(self, input_data: Any, *args: Any, **kwargs: Any) -> Any:
+        """(output, state, records), or after `to_torch()` the output; arguments as in `evolve`.
+
+        What another module returned may be passed on as it is: `second(first(x))`.
+        """
+        if self._torch_call:
+            return nn.Module.__call__(self, input_data, *args, **kwargs)
+        if not (isinstance(input_data, tuple) and len(input_data) == 3):
+            return self.evolve(input_data, *args, **kwargs)
+        data, states, records = input_data
+        out, own_state, own_records = self.evolve(data, *args, **kwargs)
+        states.update({self.name: own_state})
+        records.update({self.name: own_records})
+        return out, states, records
+
+    def evolve(
+        self, input_data: Tensor, record: bool = False, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, TorchModuleParameters, dict[str, Tensor]]:
+        """Runs the module over input_data, from the kept state on, and keeps the last.
+
+        Args:
+            input_data: (batch, time, Nin) or (time, Nin).
+            record: whether to return the states after each step too. Default: False.
+            generator: of the noise; PyTorch's own by default.
+
+        Returns:
+            output (batch, time, Nout), the kept states, and the records (an empty dict without `record`).
+        """
+        self._record = record
+        options = {} if generator is None else {"generator": generator}
+        try:
+            # By nn.Module's call, not forward alone: that is where hooks run.
+            out = nn.Module.__call__(self, input_data, **options)
+            return out, self.state(), self._record_dict
+        finally:
+            self._record, self._record_dict = False, {}
+
+    def to_torch(self, use_torch_call: bool = True) -> TorchModule:
+        """From now on the module has PyTorch's interface: the call returns the output alone, parameters() is an iterator.
+
+        Args:
+            use_torch_call: False leaves the call as it is. Default: True.
+        """
+        self._has_torch_api = True
+        self._torch_call = self._torch_call or use_torch_call
+        return self
+
+    # What a module says of itself
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._sizes
+
+    @property
+    def size_in(self) -> int:
+        return self._sizes[0]
+
+    @property
+    def size_out(self) -> int:
+        return self._sizes[-1]
+
+    @property
+    def spiking_input(self) -> bool:
+        return self._spiking_input
+
+    @property
+    def spiking_output(self) -> bool:
+        return self._spiking_output
+
+    @property
+    def class_name(self) -> str:
+        return type(self).__name__
+
+    @property
+    def name(self) -> str:
+        """In quotes, as in Rockpool; an empty string without one."""
+        return f"'{self._name}'" if self._name else ""
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.class_name} {self.name}"
+
+    def __repr__(self, indent: str = "") -> str:
+        return nn.Module.__repr__(self) if self._has_torch_api else f"{indent}{self.full_name.strip()} with shape {self.shape}"
+
+    def as_graph(self) -> Any:
+        raise NotImplementedError(f"{self.class_name} has no graph of its own in Rockpool; LIFTorch has")

@@ -1,0 +1,320 @@
+"""What a sinabs layer is given: spike functions, resets, surrogate gradients. Each can be called on its own, as in sinabs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ... import surrogate
+from ..._call import check_max_spikes
+from ...reference import positive_multi_spike, spike_at_threshold
+from ...surrogate import Surrogate
+
+__all__ = [
+    "Gaussian",
+    "Heaviside",
+    "MaxSpike",
+    "MembraneReset",
+    "MembraneSubtract",
+    "MultiGaussian",
+    "MultiSpike",
+    "PeriodicExponential",
+    "SingleExponential",
+    "SingleSpike",
+]
+
+SurrogateGradient = Callable[[Tensor, Tensor], Tensor]
+"""From the membrane potential and the threshold to what stands for the spike's derivative."""
+State = dict[str, Tensor]
+
+
+class _SpikeFunction(torch.autograd.Function):
+    """Spikes forward, the surrogate gradient backward; the threshold gets none."""
+
+    required_states: ClassVar[list[str]] = ["v_mem"]
+
+    @staticmethod
+    def save(ctx: Any, v_mem: Tensor, spike_threshold: Tensor | float, surrogate_grad_fn: SurrogateGradient) -> Tensor:
+        """Keeps what the backward pass needs; returns the threshold as a tensor."""
+        threshold = torch.as_tensor(spike_threshold, dtype=v_mem.dtype, device=v_mem.device)
+        ctx.save_for_backward(v_mem, threshold)
+        ctx.surrogate_grad_fn = surrogate_grad_fn
+        return threshold
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        v_mem, threshold = ctx.saved_tensors
+        return grads[0] * ctx.surrogate_grad_fn(v_mem, threshold), None, None, None
+
+
+class SingleSpike(_SpikeFunction):
+    """At most one spike a step: [v_mem - threshold >= 0]. The class itself is given as spike_fn, not an object of it.
+
+    `SingleSpike.apply(v_mem, spike_threshold, surrogate_grad_fn)` returns the spikes, of v_mem's shape and dtype.
+    Source: sinabs, `SingleSpike`.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, v_mem: Tensor, spike_threshold: Tensor | float, surrogate_grad_fn: SurrogateGradient) -> Tensor:
+        return spike_at_threshold(v_mem, _SpikeFunction.save(ctx, v_mem, spike_threshold, surrogate_grad_fn), 1)
+
+
+class MultiSpike(_SpikeFunction):
+    """Any number of spikes a step: [v_mem > 0] * trunc(v_mem / threshold). The class itself is given as spike_fn.
+
+    `MultiSpike.apply(v_mem, spike_threshold, surrogate_grad_fn)` returns the counts, of v_mem's shape and dtype.
+    Source: sinabs, `MultiSpike`.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, v_mem: Tensor, spike_threshold: Tensor | float, surrogate_grad_fn: SurrogateGradient) -> Tensor:
+        return positive_multi_spike(v_mem, _SpikeFunction.save(ctx, v_mem, spike_threshold, surrogate_grad_fn), math.inf)
+
+
+class _BoundedSpike(_SpikeFunction):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        v_mem: Tensor,
+        spike_threshold: Tensor | float,
+        surrogate_grad_fn: SurrogateGradient,
+        max_spikes: float,
+    ) -> Tensor:
+        return positive_multi_spike(v_mem, _SpikeFunction.save(ctx, v_mem, spike_threshold, surrogate_grad_fn), max_spikes)
+
+
+@dataclasses.dataclass(frozen=True)
+class MaxSpike:
+    """As `MultiSpike`, with at most so many spikes a step. An object of it is given as spike_fn.
+
+    Source: sinabs, `MaxSpike`.
+
+    Args:
+        max_num_spikes_per_bin: the most spikes of one neuron in one step, 1 or more. Default: no bound.
+
+    Raises:
+        TypeError, ValueError: max_num_spikes_per_bin is no number, or below 1.
+    """
+
+    max_num_spikes_per_bin: int | None = None
+    required_states: ClassVar[list[str]] = ["v_mem"]
+
+    def __post_init__(self) -> None:
+        if self.max_num_spikes_per_bin is not None:
+            check_max_spikes("MaxSpike", self.max_num_spikes_per_bin)
+
+    @property
+    def bound(self) -> float:
+        """The most spikes as a number; infinity for no bound."""
+        return math.inf if self.max_num_spikes_per_bin is None else float(self.max_num_spikes_per_bin)
+
+    def apply(self, v_mem: Tensor, spike_threshold: Tensor | float, surrogate_grad_fn: SurrogateGradient) -> Tensor:
+        """The spike counts, of v_mem's shape and dtype."""
+        return _BoundedSpike.apply(v_mem, spike_threshold, surrogate_grad_fn, self.bound)
+
+
+@dataclasses.dataclass(frozen=True)
+class MembraneSubtract:
+    """Each spike subtracts from the membrane potential. Source: sinabs, `MembraneSubtract`.
+
+    Args:
+        subtract_value: what it subtracts. Default: the threshold, with all its adaptation.
+    """
+
+    subtract_value: float | None = None
+
+    def __call__(self, spikes: Tensor, state: Mapping[str, Tensor], threshold: Tensor | float) -> State:
+        """A copy of the state whose v_mem has been reset."""
+        step = threshold if self.subtract_value is None else self.subtract_value
+        return {**state, "v_mem": state["v_mem"] - spikes * step}
+
+
+@dataclasses.dataclass(frozen=True)
+class MembraneReset:
+    """A neuron that spiked goes to a fixed membrane potential. No gradient flows through the spikes.
+
+    Source: sinabs, `MembraneReset`, which adds the value to every neuron, whether it spiked or not; here only to those that did.
+
+    Args:
+        reset_value: where it goes. Default: 0.
+    """
+
+    reset_value: float = 0.0
+
+    def __call__(self, spikes: Tensor, state: Mapping[str, Tensor], spike_threshold: Tensor | float) -> State:
+        """A copy of the state whose v_mem has been reset."""
+        v_mem = state["v_mem"]
+        silent = (spikes == 0).to(v_mem.dtype)
+        return {**state, "v_mem": v_mem * silent + self.reset_value * (1 - silent)}
+
+
+class _Callable(Surrogate):
+    """A surrogate that can be called as in sinabs."""
+
+    def __call__(self, v_mem: Tensor, spike_threshold: Tensor | float) -> Tensor:
+        """What stands for the derivative of the spikes by v_mem, elementwise; the threshold broadcasts against v_mem."""
+        return self.derivative(v_mem, torch.as_tensor(spike_threshold, dtype=v_mem.dtype, device=v_mem.device))
+
+
+class _Renamed(_Callable):
+    """A surrogate of this package under sinabs' argument names, in the same order."""
+
+    native: ClassVar[type[Surrogate]]
+
+    def derivative(self, v: Tensor, threshold: Tensor, max_spikes: float = math.inf) -> Tensor:
+        return self.native(*self.parameters()).derivative(v, threshold, max_spikes)
+
+    def threshold_derivative(self, v: Tensor, threshold: Tensor, max_spikes: float = math.inf) -> Tensor:
+        return self.native(*self.parameters()).threshold_derivative(v, threshold, max_spikes)
+
+    def smooth(self, v: Tensor, threshold: Tensor, max_spikes: float = math.inf) -> Tensor:
+        return self.native(*self.parameters()).smooth(v, threshold, max_spikes)
+
+
+@dataclasses.dataclass(frozen=True)
+class SingleExponential(_Renamed):
+    """`torch_lif.SingleExponential` with sinabs' names: grad_scale / w * exp(-|v_mem - threshold| / w), w = threshold * grad_width.
+
+    Args:
+        grad_width: the exponential's width, in thresholds, above 0. Default: 0.5.
+        grad_scale: factor of the whole, above 0. Default: 1.
+    """
+
+    grad_width: float = 0.5
+    grad_scale: float = 1.0
+    native: ClassVar[type[Surrogate]] = surrogate.SingleExponential
+    name: ClassVar[str] = native.name
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiGaussian(_Renamed):
+    """`torch_lif.MultiGaussian` with sinabs' names, x = v_mem - threshold::
+
+        grad_scale * ((1 + h) N(x; mu, sigma) - h N(x; sigma, s sigma) - h N(x; -sigma, s sigma))
+
+    Args:
+        mu: mean of the positive peak. Default: 0.
+        sigma: its standard deviation, above 0. Default: 0.5.
+        h: how much of the two negative ones. Default: 0.15.
+        s: how many times as wide they are, above 0. Default: 6.
+        grad_scale: factor of the whole, above 0. Default: 1.
+    """
+
+    mu: float = 0.0
+    sigma: float = 0.5
+    h: float = 0.15
+    s: float = 6.0
+    grad_scale: float = 1.0
+    native: ClassVar[type[Surrogate]] = surrogate.MultiGaussian
+    name: ClassVar[str] = native.name
+    any_sign: ClassVar[tuple[str, ...]] = ("mu", "h")
+
+
+@dataclasses.dataclass(frozen=True)
+class Gaussian(_Renamed):
+    """`torch_lif.Gaussian` with sinabs' names: grad_scale * N(v_mem - threshold; mu, sigma).
+
+    Args:
+        mu: mean. Default: 0.
+        sigma: standard deviation, above 0. Default: 0.5.
+        grad_scale: factor of the whole, above 0. Default: 1.
+    """
+
+    mu: float = 0.0
+    sigma: float = 0.5
+    grad_scale: float = 1.0
+    native: ClassVar[type[Surrogate]] = surrogate.Gaussian
+    name: ClassVar[str] = native.name
+    any_sign: ClassVar[tuple[str, ...]] = ("mu",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Heaviside(surrogate.Heaviside, _Callable):
+    """1/threshold wherever v_mem >= threshold - window, else 0.
+
+    Args:
+        window: how far below the threshold the gradient begins; any sign. Default: 1.
+    """
+
+    any_sign: ClassVar[tuple[str, ...]] = ("window",)
+
+
+@dataclasses.dataclass(frozen=True)
+class PeriodicExponential(_Renamed):
+    """`torch_lif.SinabsPeriodicExponential` with sinabs' names: an exponential round every multiple of the threshold.
+
+    Args:
+        grad_width: the exponential's width, in the membrane's unit, above 0. Default: 0.5.
+        grad_scale: factor of the whole, above 0. Default: 1.
+    """
+
+    grad_width: float = 0.5
+    grad_scale: float = 1.0
+    native: ClassVar[type[Surrogate]] = surrogate.SinabsPeriodicExponential
+    name: ClassVar[str] = native.name
+
+
+_OWN: dict[str, Any] = {name: globals()[name] for name in __all__}
+
+
+def _ours(given: Any) -> Any:
+    """What was imported from sinabs itself, as ours of the same name and values; all else as it is."""
+    kind = given if isinstance(given, type) else type(given)
+    own = _OWN.get(kind.__name__)
+    if own is None or kind is own or kind.__module__.partition(".")[0] != "sinabs":
+        return given
+    return own if isinstance(given, type) else own(**dataclasses.asdict(given))
+
+
+def max_spikes(owner: str, spike_fn: Any) -> float:
+    """The most spikes a step that a spike function allows; TypeError if the kernel has no such function."""
+    function = _ours(spike_fn)
+    if function is SingleSpike:
+        return 1
+    if function is MultiSpike:
+        return math.inf
+    if isinstance(function, MaxSpike):
+        return function.bound
+    if isinstance(function, (SingleSpike, MultiSpike)):
+        raise TypeError(
+            f"{owner}: spike_fn is an object of {type(function).__name__}, expected the class itself: {type(function).__name__}"
+        )
+    if function is MaxSpike:
+        raise TypeError(f"{owner}: spike_fn is the class MaxSpike, expected an object of it: MaxSpike()")
+    raise TypeError(
+        f"{owner}: spike_fn is {spike_fn!r}, expected SingleSpike, MultiSpike or MaxSpike(...): the kernel has no other; "
+        "a spike function of your own needs a loop of your own"
+    )
+
+
+def reset_arguments(owner: str, reset_fn: Any) -> dict[str, Any]:
+    """A reset as arguments of `torch_lif.functional.alif`; TypeError if the kernel has no such reset."""
+    function = _ours(reset_fn)
+    if isinstance(function, MembraneSubtract):
+        return {"reset": "subtract", "reset_value": function.subtract_value}
+    if isinstance(function, MembraneReset):
+        return {"reset": "value", "reset_value": function.reset_value}
+    raise TypeError(
+        f"{owner}: reset_fn is {reset_fn!r}, expected MembraneSubtract(...) or MembraneReset(...): the kernel has no other; "
+        "a reset of your own needs a loop of your own"
+    )
+
+
+def surrogate_gradient(owner: str, surrogate_grad_fn: Any) -> Surrogate:
+    """A surrogate that the kernel knows; TypeError otherwise."""
+    function = _ours(surrogate_grad_fn)
+    if isinstance(function, type) and issubclass(function, Surrogate):
+        raise TypeError(
+            f"{owner}: surrogate_grad_fn is the class {function.__name__}, expected an object of it: {function.__name__}()"
+        )
+    if not isinstance(function, Surrogate):
+        raise TypeError(
+            f"{owner}: surrogate_grad_fn is {surrogate_grad_fn!r}, expected SingleExponential(...), MultiGaussian(...), "
+            "Gaussian(...), Heaviside(...), PeriodicExponential(...) or any surrogate of torch_lif: the kernel has no other"
+        )
+    return function

@@ -1,0 +1,438 @@
+"""Adaptive leaky integrate-and-fire with sinabs' names: `ALIF` and `ALIFRecurrent`."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ... import functional
+from ..._call import compute_dtype
+from .activation import MembraneSubtract, SingleExponential, SingleSpike, max_spikes, reset_arguments, surrogate_gradient
+from .paths import Gates, steps_to_reach
+from .recurrence import check_received, fused_linear
+from .stateful import StatefulLayer
+
+__all__ = ["ALIF", "ALIFRecurrent"]
+
+Value = Tensor | float
+STATES = {"v_mem": "v", "i_syn": "i", "b": "b"}
+"""The states by their names here, and in `torch_lif.functional.alif`."""
+
+
+class ALIF(StatefulLayer):
+    """Adaptive leaky integrate-and-fire with sinabs' arguments, attributes and state; the time loop runs in one kernel.
+
+    A drop-in for sinabs' `ALIF`. With alpha = exp(-1/tau), each time step computes, in this order::
+
+        i_syn = alpha_syn * (i_syn + input)       with tau_syn; without, i_syn stands for the input
+        i_syn = (1 - alpha_mem) * i_syn           with norm_input
+        v_mem = alpha_mem * v_mem + i_syn
+        th    = b0 + adapt_scale * b              b0 is spike_threshold
+        s     = spike_fn(v_mem, th)
+        v_mem = reset_fn(s, v_mem, th)
+        b     = alpha_adapt * b + (1 - alpha_adapt) * s
+        v_mem = max(v_mem - min_v_mem, 0) + min_v_mem
+
+    Source: sinabs 3.1, after Bellec et al. 2018, "Long short-term memory and learning-to-learn in networks of spiking neurons"
+    (LSNN). sinabs' documentation says that a spike subtracts b0 and sets b to zero; its code, and so this layer, does not. What the
+    documentation says: reset_fn=MembraneSubtract(subtract_value=b0), zero_adaptation=True.
+
+    States are kept between calls, i_syn too, and start anew, at zero, whenever batch size or neurons change. They stay attached to
+    the graph: see `StatefulLayer`.
+
+    Args:
+        tau_mem: membrane time constant, in time steps, above 0. A number; or a tensor that broadcasts against the neurons' shape.
+        tau_adapt: time constant of the adaptation b, in time steps; as tau_mem.
+        tau_syn: synaptic time constant, in time steps; as tau_mem. Default: no synapse.
+        adapt_scale: how much b = 1 raises the threshold; a number, tensor or nn.Parameter. Default: 1.8.
+        spike_threshold: the threshold of an unadapted neuron, above 0; a number, tensor or nn.Parameter. Default: 1.
+        spike_fn: `SingleSpike`, `MultiSpike` or `MaxSpike(...)`. Default: SingleSpike.
+        reset_fn: `MembraneSubtract(...)` or `MembraneReset(...)`. Default: MembraneSubtract(), the adaptive threshold.
+        surrogate_grad_fn: stands for the spikes' derivative by v_mem; the threshold gets none. Any surrogate of this module or of
+            torch_lif. Default: SingleExponential().
+        min_v_mem: lower bound of v_mem. Default: none.
+        shape: (batch, *neurons) of the states to begin with. Default: from the first input.
+        train_alphas: whether the parameters are alpha_mem, alpha_adapt, alpha_syn rather than the time constants. Default: False.
+        norm_input: whether the input is scaled by 1 - alpha_mem. With tau_syn it scales i_syn itself, as in sinabs. Default: True.
+        record_states: whether calls leave the states after each step in `recordings`, (batch, time, *neurons). Default: False.
+        zero_adaptation: whether a spike sets b to zero. Not in sinabs. Default: False.
+
+    Attributes:
+        tau_mem, tau_adapt, tau_syn (or alpha_mem, alpha_adapt, alpha_syn): trainable parameters; tau_syn is None without a synapse.
+        v_mem, i_syn (with tau_syn), b, spike_threshold: states, buffers (batch, *neurons). spike_threshold is the adaptive one,
+            for the next step.
+        recordings: the states after each step of the last call, by name; empty without record_states.
+        firing_rate: spikes per neuron and step in the last call.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong type or out of range; the message names it.
+    """
+
+    firing_rate: Tensor
+
+    def __init__(
+        self,
+        tau_mem: Value,
+        tau_adapt: Value,
+        tau_syn: Value | None = None,
+        adapt_scale: Value = 1.8,
+        spike_threshold: Value = 1.0,
+        spike_fn: Any = SingleSpike,
+        reset_fn: Any = MembraneSubtract(),  # noqa: B008 (frozen)
+        surrogate_grad_fn: Any = SingleExponential(),  # noqa: B008 (frozen)
+        min_v_mem: Value | None = None,
+        shape: Sequence[int] | None = None,
+        train_alphas: bool = False,
+        norm_input: bool = True,
+        record_states: bool = False,
+        *,
+        zero_adaptation: bool = False,
+    ) -> None:
+        super().__init__([name for name in (*STATES, "spike_threshold") if name != "i_syn" or tau_syn is not None])
+        owner = type(self).__name__
+        self.train_alphas = train_alphas
+        for name, tau in (("mem", tau_mem), ("adapt", tau_adapt), ("syn", tau_syn)):
+            value = None if tau is None else _time_constant(owner, f"tau_{name}", tau)
+            if value is not None:
+                value = nn.Parameter(torch.exp(-1 / value) if train_alphas else value)
+            setattr(self, f"alpha_{name}" if train_alphas else f"tau_{name}", value)
+        self.adapt_scale = _number(owner, "adapt_scale", adapt_scale)
+        self.b0 = _number(owner, "spike_threshold", spike_threshold)
+        if not isinstance(self.b0, Tensor) and not self.b0 > 0:
+            raise ValueError(f"{owner}: spike_threshold is {spike_threshold}, expected a number above 0")
+        self.min_v_mem = None if min_v_mem is None else _number(owner, "min_v_mem", min_v_mem)
+        max_spikes(owner, spike_fn)
+        reset_arguments(owner, reset_fn)
+        surrogate_gradient(owner, surrogate_grad_fn)
+        self.spike_fn, self.reset_fn, self.surrogate_grad_fn = spike_fn, reset_fn, surrogate_grad_fn
+        self.norm_input, self.record_states, self.zero_adaptation = norm_input, record_states, zero_adaptation
+        if shape is not None:
+            self.init_state_with_shape(shape)
+
+    def _alpha(self, name: str) -> Tensor | None:
+        if self.train_alphas:
+            return getattr(self, f"alpha_{name}")
+        tau = getattr(self, f"tau_{name}")
+        return None if tau is None else torch.exp(-1 / tau)
+
+    @property
+    def alpha_mem_calculated(self) -> Tensor:
+        """Decay of the membrane a step, from tau_mem unless it is itself the parameter."""
+        alpha = self._alpha("mem")
+        assert alpha is not None
+        return alpha
+
+    @property
+    def alpha_adapt_calculated(self) -> Tensor:
+        """Decay of the adaptation a step, from tau_adapt unless it is itself the parameter."""
+        alpha = self._alpha("adapt")
+        assert alpha is not None
+        return alpha
+
+    @property
+    def alpha_syn_calculated(self) -> Tensor | None:
+        """Decay of the synaptic current a step, from tau_syn unless it is itself the parameter; None without a synapse."""
+        return self._alpha("syn")
+
+    @property
+    def shape(self) -> torch.Size | None:
+        """Shape of the states, (batch, *neurons); None before the first call."""
+        return self.get_buffer("v_mem").shape if self.is_state_initialised() else None
+
+    def forward(self, input_data: Tensor) -> Tensor:
+        """Spikes of a sequence, from the state that the last call left.
+
+        Args:
+            input_data: (batch, time, *neurons); float32, float64, bfloat16 or float16; any strides.
+
+        Returns:
+            Spike counts, of input_data's shape and dtype.
+
+        Raises:
+            TypeError, ValueError: input_data, or a parameter beside it, of the wrong type, shape, dtype or device.
+        """
+        owner = type(self).__name__
+        x = _sequence(owner, input_data)
+        shape = (x.shape[0], *x.shape[2:])
+        if not self.is_state_initialised() or not self.state_has_shape(shape):
+            self.init_state_with_shape(shape)
+        adapt_scale, b0 = (
+            _beside(owner, name, value, x) for name, value in (("adapt_scale", self.adapt_scale), ("spike_threshold", self.b0))
+        )
+        reset = reset_arguments(owner, self.reset_fn)
+        arguments: dict[str, Any] = {
+            "decay_mem": _beside(owner, "tau_mem", self.alpha_mem_calculated, x),
+            "decay_adapt": _beside(owner, "tau_adapt", self.alpha_adapt_calculated, x),
+            "decay_syn": _beside(owner, "tau_syn", self.alpha_syn_calculated, x),
+            "adapt_scale": adapt_scale,
+            "threshold": b0,
+            "reset": reset["reset"],
+            "reset_value": _beside(owner, "the reset's value", reset["reset_value"], x),
+            "min_v": _beside(owner, "min_v_mem", self.min_v_mem, x),
+            "norm_input": "state" if self.norm_input and "i_syn" in self._state_names else bool(self.norm_input),
+            "zero_adaptation": self.zero_adaptation,
+            "max_spikes": max_spikes(owner, self.spike_fn),
+            "surrogate": surrogate_gradient(owner, self.surrogate_grad_fn),
+            "threshold_gradient": False,
+        }
+        gates = Gates(x.shape[1], steps_to_reach(reset == {"reset": "subtract", "reset_value": None}, self._is_recurrent))
+        before = {STATES[name]: _state(owner, name, value, x) for name, value in self.states().items() if name in STATES}
+        given = gates.put(arguments | before)
+        state = tuple(given.pop(name, None) for name in STATES.values())
+        record = tuple(before) if self.record_states else ()
+
+        spikes, after, records = self._run(x, given, state, record)
+        gates.watch("spikes", spikes)
+        for name in before:
+            gates.watch(name, after[name])
+            gates.watch(name, records.get(name))
+        names = {own: native for own, native in STATES.items() if native in before}
+        for own, native in names.items():
+            setattr(self, own, after[native])
+        self.spike_threshold = b0 + adapt_scale * after["b"]
+        self.recordings = {own: records[native] for own, native in names.items() if self.record_states}
+        if self.record_states:
+            self.recordings["spike_threshold"] = (b0 + adapt_scale * records["b"].to(after["b"].dtype)).to(x.dtype)
+        self.firing_rate = spikes.sum() / spikes.numel()
+        return spikes
+
+    _is_recurrent = False
+
+    def _run(
+        self, x: Tensor, arguments: dict[str, Any], state: Sequence[Tensor | None], record: Sequence[str]
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """The neurons over a sequence: spikes, states after it, records."""
+        result = functional.alif(x, **arguments, state=state, record=record)
+        return result.spikes, _given(result.state._asdict()), result.records
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ALIF:
+        # Tensors that are no parameters go where the layer goes too.
+        super()._apply(fn, recurse)
+        for name in ("adapt_scale", "b0", "min_v_mem"):
+            value = getattr(self, name)
+            if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+                setattr(self, name, fn(value))
+        return self
+
+    def _tau(self, name: str) -> Tensor | None:
+        if not self.train_alphas:
+            return getattr(self, f"tau_{name}")
+        alpha = getattr(self, f"alpha_{name}")
+        return None if alpha is None else -1 / torch.log(alpha.detach())
+
+    @property
+    def _param_dict(self) -> dict[str, Any]:
+        return {
+            "tau_mem": self._tau("mem"),
+            "tau_adapt": self._tau("adapt"),
+            "tau_syn": self._tau("syn"),
+            "adapt_scale": self.adapt_scale,
+            "spike_threshold": self.b0,
+            "spike_fn": self.spike_fn,
+            "reset_fn": self.reset_fn,
+            "surrogate_grad_fn": self.surrogate_grad_fn,
+            "min_v_mem": self.min_v_mem,
+            "shape": self.shape,
+            "train_alphas": self.train_alphas,
+            "norm_input": self.norm_input,
+            "record_states": self.record_states,
+            "zero_adaptation": self.zero_adaptation,
+        }
+
+    def extra_repr(self) -> str:
+        names = ("tau_mem", "tau_adapt", "tau_syn", "adapt_scale", "spike_threshold", "min_v_mem", "norm_input")
+        parts = [f"{name}={_text(value)}" for name in names if (value := self._param_dict[name]) is not None]
+        spike_fn = self.spike_fn.__name__ if isinstance(self.spike_fn, type) else self.spike_fn
+        parts += [f"spike_fn={spike_fn}", f"reset_fn={self.reset_fn}", f"surrogate_grad_fn={self.surrogate_grad_fn}"]
+        parts += [f"{name}=True" for name in ("train_alphas", "record_states", "zero_adaptation") if getattr(self, name)]
+        return ", ".join(parts)
+
+
+class ALIFRecurrent(ALIF):
+    """As `ALIF`, with recurrent connections: the spikes of a step, through `rec_connect`, are added to the input of the next.
+
+    A drop-in for sinabs' `ALIFRecurrent`. The recurrent input is zero in the first step of every call.
+
+    An nn.Linear of all N neurons runs in the kernel, also inside nn.Sequential with nn.Flatten, nn.Unflatten, nn.Identity, and
+    nn.Dropout out of training. Any other module is called once a time step, as in sinabs: that is slow, and is said in a warning,
+    once for each layer.
+
+    Args:
+        tau_mem, tau_adapt: as `ALIF`.
+        rec_connect: module from spikes (batch, *neurons) to as many values.
+        tau_syn, adapt_scale, spike_threshold, spike_fn, reset_fn, surrogate_grad_fn, min_v_mem, shape, train_alphas, norm_input,
+            record_states, zero_adaptation: as `ALIF`.
+
+    Raises:
+        TypeError, ValueError: as `ALIF`; rec_connect does not fit the neurons.
+    """
+
+    _is_recurrent = True
+
+    def __init__(
+        self,
+        tau_mem: Value,
+        tau_adapt: Value,
+        rec_connect: nn.Module,
+        tau_syn: Value | None = None,
+        adapt_scale: Value = 1.8,
+        spike_threshold: Value = 1.0,
+        spike_fn: Any = SingleSpike,
+        reset_fn: Any = MembraneSubtract(),  # noqa: B008 (frozen)
+        surrogate_grad_fn: Any = SingleExponential(),  # noqa: B008 (frozen)
+        min_v_mem: Value | None = None,
+        shape: Sequence[int] | None = None,
+        train_alphas: bool = False,
+        norm_input: bool = True,
+        record_states: bool = False,
+        *,
+        zero_adaptation: bool = False,
+    ) -> None:
+        super().__init__(
+            tau_mem,
+            tau_adapt,
+            tau_syn,
+            adapt_scale,
+            spike_threshold,
+            spike_fn,
+            reset_fn,
+            surrogate_grad_fn,
+            min_v_mem,
+            shape,
+            train_alphas,
+            norm_input,
+            record_states,
+            zero_adaptation=zero_adaptation,
+        )
+        if isinstance(rec_connect, type) or not callable(rec_connect):
+            raise TypeError(f"{type(self).__name__}: rec_connect is {rec_connect!r}, expected a module such as nn.Linear(N, N)")
+        self.rec_connect = rec_connect
+        self._has_warned = False
+
+    def _run(
+        self, x: Tensor, arguments: dict[str, Any], state: Sequence[Tensor | None], record: Sequence[str]
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        linear = fused_linear(type(self).__name__, self.rec_connect, x.shape[0], x.shape[2:])
+        if linear is None:
+            return self._run_stepwise(x, arguments, state, record)
+        # Before the second step no spike has come back: as in an eager loop, the weights then have no part in the graph.
+        if x.shape[1] > 1:
+            arguments = arguments | {"w_rec": linear.weight.t(), "b_rec": linear.bias}
+        return super()._run(x, arguments, state, record)
+
+    def _run_stepwise(
+        self, x: Tensor, arguments: dict[str, Any], state: Sequence[Tensor | None], record: Sequence[str]
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        owner = type(self).__name__
+        if not self._has_warned:
+            warnings.warn(
+                f"{owner}: rec_connect is called once a time step, for it is no nn.Linear of all neurons (nor one in an "
+                "nn.Sequential with nn.Flatten and nn.Unflatten), which would run in the kernel",
+                stacklevel=6,
+            )
+            self._has_warned = True
+        after = _given(dict(zip(STATES.values(), state, strict=True)))
+        steps: list[Tensor] = []
+        records: dict[str, list[Tensor]] = {name: [] for name in record}
+        received: Tensor | None = None
+        for x_t in x.unbind(1):
+            total = x_t if received is None else x_t + received
+            if total.dtype != x.dtype:
+                raise TypeError(f"{owner}: rec_connect gives {total.dtype} values, expected {x.dtype} with input_data of {x.dtype}")
+            result = functional.alif(total.unsqueeze(1), **arguments, state=tuple(after.get(name) for name in STATES.values()))
+            after = _given(result.state._asdict())
+            spikes = result.spikes.squeeze(1)
+            # After the last step too, where nothing comes of it, so that a module that draws or counts does so as in sinabs.
+            received = check_received(owner, self.rec_connect(spikes), x.shape[0], x.shape[2:])
+            steps.append(spikes)
+            for name, trace in records.items():
+                trace.append(after[name].to(x.dtype))
+        if not steps:
+            return super()._run(x, arguments, state, record)
+        stacked = {name: torch.stack(trace, 1) for name, trace in records.items()}
+        return torch.stack(steps, 1), after, stacked
+
+    @property
+    def _param_dict(self) -> dict[str, Any]:
+        return super()._param_dict | {"rec_connect": self.rec_connect}
+
+
+def _given(states: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    return {name: value for name, value in states.items() if value is not None}
+
+
+def _number(owner: str, name: str, value: Any) -> Value:
+    if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
+        raise TypeError(f"{owner}: {name} is {value!r}, expected a number or a tensor")
+    return value
+
+
+def _time_constant(owner: str, name: str, value: Any) -> Tensor:
+    """A tensor of its own from a time constant in steps."""
+    given = torch.as_tensor(_number(owner, name, value)).detach().clone()
+    tau = given if given.is_floating_point() else given.to(torch.get_default_dtype())
+    if not bool((tau > 0).all()):
+        raise ValueError(f"{owner}: {name} is {value}, expected time steps above 0" + ", or None" * (name == "tau_syn"))
+    return tau
+
+
+def _sequence(owner: str, x: Any) -> Tensor:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{owner}: input_data is a {type(x).__name__}, expected a tensor")
+    if x.dim() < 2:
+        raise ValueError(f"{owner}: input_data has shape {tuple(x.shape)}, expected (batch, time, *neurons)")
+    if not x.is_floating_point():
+        raise TypeError(f"{owner}: input_data is {x.dtype}, expected a floating type; convert it with input_data.float()")
+    return x
+
+
+def _widened(value: Tensor, x: Tensor) -> Tensor:
+    """A value of fewer bits than are computed in, with as many: exactly the same value."""
+    target = compute_dtype(x)
+    return value.to(target) if value.is_floating_point() and value.element_size() < target.itemsize else value
+
+
+def _beside(owner: str, name: str, value: Any, x: Tensor) -> Any:
+    """A parameter in a shape of as many dimensions as the neurons', by PyTorch's rules: it broadcasts from the last dimension on,
+    and a tensor of no dimension takes the device and dtype of what it meets. A number stays one."""
+    if not isinstance(value, Tensor):
+        return value
+    neurons = x.shape[2:]
+    sizes = list(value.shape)
+    while len(sizes) > len(neurons) and sizes[0] == 1:
+        del sizes[0]
+    sizes = [1] * (len(neurons) - len(sizes)) + sizes if sizes else []
+    if sizes and not (len(sizes) == len(neurons) and all(n in (1, m) for n, m in zip(sizes, neurons, strict=True))):
+        raise ValueError(
+            f"{owner}: {name} has shape {tuple(value.shape)}, expected one that broadcasts against {tuple(neurons)}, the "
+            f"neurons of input_data of shape {tuple(x.shape)}"
+        )
+    if not sizes:
+        return value.reshape(()).to(device=x.device, dtype=compute_dtype(x))
+    return _widened(value.reshape(sizes), x)
+
+
+def _state(owner: str, name: str, value: Tensor, x: Tensor) -> Tensor:
+    if value.device != x.device:
+        raise ValueError(
+            f"{owner}: the state {name} is on {value.device} but input_data is on {x.device}; move the layer with "
+            f".to({str(x.device)!r})"
+        )
+    value = _widened(value, x)
+    if value.dtype != compute_dtype(x):
+        raise TypeError(
+            f"{owner}: the state {name} is {value.dtype}, expected {compute_dtype(x)} with input_data of {x.dtype}; convert the "
+            "layer or input_data with .to(dtype)"
+        )
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return f"{value:g}" if isinstance(value, float) and math.isfinite(value) else str(value)
+    return f"{value.item():g}" if value.dim() == 0 and not value.is_meta else f"<{tuple(value.shape)}>"
