@@ -11,7 +11,7 @@ norse = pytest.importorskip("norse.torch")
 from norse.torch.functional.lif import lif_feed_forward_integral  # noqa: E402
 from norse.torch.module.leaky_integrator import LILinearCell  # noqa: E402
 
-import torch_lif
+import torch_lif  # noqa: E402
 from torch_lif.compat import norse as ours  # noqa: E402
 
 T, B, N, INPUTS = 100, 4, 9, 5

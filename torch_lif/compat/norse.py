@@ -84,9 +84,9 @@ class LIFParameters(NamedTuple):
         "heavi_erfc"    2 / sqrt(pi) * exp(-(alpha d)**2)
         "heaviside"     0
 
-    A surrogate of torch_lif is taken as well: method=torch_lif.SuperSpike(100.0). alpha: a constant above 0; a number or a tensor of
-    one element, without gradient. Default: 100. "super" does not use it: norse's text has alpha |d|, but norse 1.1.0 computes the
-    above, and scripts that were tuned with it get the same gradients.
+    A surrogate of torch_lif is taken as well: method=torch_lif.SuperSpike(100.0). alpha: a constant above 0; a number or a tensor
+    of one element, without gradient. Default: 100. "super" does not use it: norse's text has alpha |d|, but norse 1.1.0 computes
+    the above, and scripts that were tuned with it get the same gradients.
     """
 
     tau_syn_inv: Value = torch.tensor(1.0 / 5e-3)
