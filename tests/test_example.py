@@ -179,6 +179,13 @@ def test_backends_agree(tmp_path):
     assert fused["loss"] == pytest.approx(loop["loss"], rel=1e-5)
 
 
+@pytest.mark.parametrize("neuron", image_options.NEURONS)
+def test_every_neuron_learns(tmp_path, neuron):
+    """A short run is far above chance, which is 10 %; the full runs are in the README."""
+    run(tmp_path, "--neuron", neuron, "--epochs", 5, "--steps", 30, "--hidden", 64, 64, "--limit", 1200, "--batch-size", 32)
+    assert checkpoint(tmp_path)["history"][-1]["test_accuracy"] > 0.6
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

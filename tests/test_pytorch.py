@@ -74,6 +74,17 @@ class Network(nn.Module):
         return self.readout(self.cuba(self.second(self.lif(self.first(x)))))
 
 
+def recurrent_network(device="cpu"):
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Linear(5, 8),
+        lif.CubaLIF(4, synapses=2, decay_mem=0.9, decay_syn=0.5, recurrent=True),
+        nn.Linear(4, 6),
+        lif.ALIF(6, decay_mem=0.8, decay_adapt=0.9, decay_syn=0.5, recurrent=True, trainable=True),
+        lif.RefractoryCubaLIF(6, decay_mem=0.7, refractory_time=2e-3, recurrent=True, trainable=("threshold",)),
+    ).to(device)
+
+
 def network(device="cpu", **kwargs):
     torch.manual_seed(0)
     return Network(**kwargs).to(device)
@@ -120,6 +131,23 @@ def test_compile_gives_equal_gradients(case, device):
             assert torch.equal(grads[name], value), name
 
 
+def test_export_of_recurrent_layers(device):
+    """One node a layer, whatever the number of time steps."""
+    module, x = recurrent_network(device), network_input(device)
+    program = torch.export.export(
+        module, (x,), dynamic_shapes={"input": {0: torch.export.Dim("batch"), 1: torch.export.Dim("time")}}
+    )
+    targets = [str(node.target) for node in program.graph.nodes]
+    assert [targets.count(f"torch_lif.{name}.default") for name in ("lif", "alif", "cuba_lif")] == [1, 1, 1]
+    other = network_input(device, batch=4)[:, :7]
+    assert torch.equal(program.module()(other), module(other))
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    _, expected = parameter_gradients(module, other)
+    _, got = parameter_gradients(compiled, other)
+    for name, grad in expected.items():
+        assert torch.equal(got["_orig_mod." + name], grad), name
+
+
 def test_export(device):
     module, x = network(device), network_input(device)
     program = torch.export.export(module, (x,), dynamic_shapes={"x": {0: torch.export.Dim("batch"), 1: torch.export.Dim("time")}})
@@ -154,9 +182,10 @@ def test_half_module(device):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_cuda_graph():
+@pytest.mark.parametrize("make", [network, recurrent_network])
+def test_cuda_graph(make):
     """A captured training step replays with new inputs, to the same bits; capture forbids synchronising and cudaMalloc."""
-    module = network("cuda")
+    module = make("cuda")
     static = network_input("cuda")
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
