@@ -56,7 +56,7 @@ train: $(READY) $(BUILT)
 	$(RUN) examples/train_images.py $(ARGS)
 
 bench: $(READY) $(BUILT)
-	$(RUN) -m benchmarks lif $(if $(ARGS),$(ARGS),--quick)
+	$(RUN) -m benchmarks layer lif $(if $(ARGS),$(ARGS),--quick)
 
 # The CUDA half as objects alone, where there is nvcc but no GPU and no CUDA build of PyTorch.
 cuda-objects: $(READY)

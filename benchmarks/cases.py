@@ -1,17 +1,18 @@
-"""The table of what is measured. A further neuron is one entry of CASES, a further implementation one of IMPLEMENTATIONS."""
+"""The table of what is measured: a further neuron is one entry of CASES. Who measures up to it: contenders.py and peers.py."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 from collections.abc import Callable, Mapping
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from torch_lif import _C, functional, reference
-from torch_lif.surrogate import Surrogate
+from torch_lif import _C, functional
+from torch_lif.surrogate import StepPWL, Surrogate
 
 LEGEND = (
     "T time steps, B batch, N neurons, X inputs a neuron, W state values a neuron, e bytes of an element of x, "
@@ -21,6 +22,22 @@ FORWARD = "T*B*N*(X + 1)*e + B*N*W*s"
 """Reads x; writes the output and the last state."""
 TRAINING = "T*B*N*(3*X + 2)*e + B*N*W*s*(2*C + 1)"
 """The forward writes checkpoints too; the backward reads x, the output's gradient and the checkpoints, and writes x's gradient."""
+SAVED = "T*B*N*(3*X + 2)*e + B*N*W*s*(2*T + 1)"
+"""As TRAINING, with a state for every step."""
+MASKED = "T*B*N*(2*X + 2)*e + T*B*N/4 + B*N*W*s"
+"""The forward writes one bit a neuron-step; the backward reads the bits and the output's gradient, but not x, and writes x's."""
+MODES = {"recompute": TRAINING, "save": SAVED, "mask": MASKED}
+"""Fewest bytes of a training call, by what the backward finds of the forward: names as of the functions' argument `memory`."""
+KEPT = {"recompute": "B*N*W*s*C", "save": "B*N*W*s*T", "mask": "T*B*N/8"}
+"""Bytes that the forward leaves to the backward, beside x (mask: not even that): the part of MODES written once and read once."""
+MODE_OF_OTHERS = "recompute"
+"""Whose bytes count for what has no such modes: loops and other libraries. They move more."""
+
+
+@functools.cache
+def selectable(neuron: str) -> bool:
+    """Whether the function in torch_lif.functional lets its memory mode be chosen."""
+    return "memory" in inspect.signature(getattr(functional, neuron)).parameters
 
 
 class Shape(NamedTuple):
@@ -42,9 +59,8 @@ class Case:
     neuron: the function's name in torch_lif.functional and torch_lif.reference, and the op's.
     parameters: the value of the first and of the last neuron, spaced evenly between: each neuron has its own.
     drive: x is uniform in [0, drive); chosen so that neurons spike about every tenth step.
-    states: W of the formulas.
-    formulas: fewest bytes that each of PASSES moves, in the symbols of LEGEND. Parameters and their gradients are left out:
-        they do not grow with T.
+    states: W of the formulas. Parameters and their gradients are left out of these: they do not grow with T.
+    modes: the memory modes that the function knows.
     """
 
     name: str
@@ -53,7 +69,7 @@ class Case:
     drive: float
     states: int
     synapses: int = 0
-    formulas: Mapping[str, str] = dataclasses.field(default_factory=lambda: {"forward": FORWARD, "forward+backward": TRAINING})
+    modes: tuple[str, ...] = ("recompute", "save")
 
     @property
     def differentiable(self) -> list[str]:
@@ -64,8 +80,21 @@ class Case:
     def spiking(self) -> bool:
         return _C.neurons()[self.neuron]["spiking"]
 
-    def bytes_moved(self, name: str, shape: Shape, dtype: torch.dtype, device: str) -> int:
-        """The formula's value for the pass `name`."""
+    def modes_for(self, trainable: bool, surrogate: Surrogate) -> list[str]:
+        """The modes that can be asked for. One bit is enough where the surrogate is a window and no parameter has a gradient."""
+        if not selectable(self.neuron):
+            return []
+        return [mode for mode in self.modes if mode != "mask" or (isinstance(surrogate, StepPWL) and not trainable)]
+
+    def formula(self, pass_name: str, mode: str = MODE_OF_OTHERS) -> str:
+        """Fewest bytes that a pass moves, in the symbols of LEGEND."""
+        return FORWARD if pass_name == "forward" else MODES[mode]
+
+    def bytes_moved(self, pass_name: str, shape: Shape, dtype: torch.dtype, device: str, mode: str = MODE_OF_OTHERS) -> int:
+        """The formula's value."""
+        return self.evaluate(self.formula(pass_name, mode), shape, dtype, device)
+
+    def evaluate(self, formula: str, shape: Shape, dtype: torch.dtype, device: str) -> int:
         interval = 1 if device == "cuda" and self.synapses > 2 else 16  # checkpoint_interval() of csrc/ops/launch.cpp
         values = {
             "T": shape.steps,
@@ -77,13 +106,13 @@ class Case:
             "s": 8 if dtype == torch.float64 else 4,
             "C": -(-shape.steps // interval),
         }
-        return int(eval(self.formulas[name], {"__builtins__": {}}, values))  # evaluated, so that what is printed is what is used
+        return int(eval(formula, {"__builtins__": {}}, values))  # evaluated, so that what is printed is what is used
 
 
 CASES = {
     case.name: case
     for case in (
-        Case("lif", "lif", {"decay_mem": (0.90, 0.97), "threshold": (0.9, 1.1)}, drive=0.3, states=1),
+        Case("lif", "lif", {"decay_mem": (0.90, 0.97), "threshold": (0.9, 1.1)}, drive=0.3, states=1, modes=tuple(MODES)),
         Case(
             "cuba-lif",
             "lif",
@@ -91,6 +120,7 @@ CASES = {
             drive=0.03,
             states=2,
             synapses=1,
+            modes=tuple(MODES),
         ),
         Case(
             "alif",
@@ -118,7 +148,8 @@ CASES = {
 }
 
 
-class Problem(NamedTuple):
+@dataclasses.dataclass(eq=False)
+class Problem:
     """A case with its tensors. leaves: what the backward pass finds gradients for, x first."""
 
     case: Case
@@ -126,6 +157,11 @@ class Problem(NamedTuple):
     arguments: dict[str, Any]
     leaves: list[Tensor]
     grad_out: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        """Of all tensors that a call is given."""
+        return sum(t.nbytes for t in (self.x, self.grad_out, *self.arguments.values()) if isinstance(t, Tensor))
 
 
 def build(case: Case, shape: Shape, dtype: torch.dtype, device: str, trainable: bool, surrogate: Surrogate) -> Problem:
@@ -153,16 +189,7 @@ def build(case: Case, shape: Shape, dtype: torch.dtype, device: str, trainable: 
 
 
 Implementation = Callable[[Problem], Tensor]
-
-
-def function_of(module: ModuleType) -> Implementation:
-    """Calls the function named after the neuron; its first result is the output."""
-    return lambda problem: getattr(module, problem.case.neuron)(problem.x, **problem.arguments)[0]
-
-
-BASELINE = "eager"
-"""The implementation that the others are checked against and compared with."""
-IMPLEMENTATIONS: dict[str, Implementation] = {"torch_lif": function_of(functional), BASELINE: function_of(reference)}
+"""The output of the case's neuron, batch first."""
 
 
 def forward(implementation: Implementation, problem: Problem) -> Tensor:

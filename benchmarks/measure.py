@@ -18,13 +18,15 @@ Call = Callable[[], object]
 
 FLUSH_LEAST = {"cpu": 64 * 2**20, "cuda": 512 * 2**20}
 FLUSH_MOST = 2 * 2**30
+MOST_SAMPLES = 200
+"""More make no median better; not so many as would be too few for a budget's `repeats`."""
 WARM_UP = 0.1
 """Seconds, after two calls at least."""
 
 
 class Budget(NamedTuple):
-    """How long a call is measured: at least `repeats` times and `min_time` seconds, but no more than `max_time` seconds with the
-    flushes; three times whatever it takes."""
+    """How long a call is measured: at least `repeats` times, and on until `min_time` seconds or MOST_SAMPLES; but no more than
+    `max_time` seconds with the flushes; three times whatever it takes."""
 
     repeats: int
     min_time: float
@@ -33,11 +35,13 @@ class Budget(NamedTuple):
 
 @dataclasses.dataclass
 class Measurement:
-    """samples: seconds of each repeat. peak: most bytes allocated beyond the inputs (CUDA). faults: page faults a repeat (CPU).
-    others: CPUs that other processes kept busy meanwhile."""
+    """samples: seconds of each repeat. peak: most bytes allocated during a call, with its inputs and outputs (CUDA; PyTorch counts
+    none on the CPU). back_to_back: seconds a call when many follow each other (CUDA). faults: page faults a repeat (CPU). others:
+    CPUs that other processes kept busy meanwhile."""
 
     samples: list[float]
     peak: int | None = None
+    back_to_back: float | None = None
     faults: float | None = None
     others: float | None = None
 
@@ -102,9 +106,12 @@ class Meter:
             self._buffer.zero_()
         self._buffer.sum()
 
-    def once(self, call: Call) -> tuple[float, int]:
-        """Seconds and page faults of one call, from before it allocates its result until that is free again."""
+    def once(self, call: Call, idle: bool = False) -> tuple[float, int]:
+        """Seconds and page faults of one call, from before it allocates its result until that is free again. idle: the GPU waits
+        for the call, so that the host's time counts; otherwise launches may hide behind work before."""
         if self.device == "cuda":
+            if idle:
+                torch.cuda.synchronize()
             start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             start.record()
             call()
@@ -116,7 +123,7 @@ class Meter:
         seconds = time.perf_counter() - begin
         return seconds, page_faults() - faults
 
-    def _peak(self, call: Call) -> int | None:
+    def _peak(self, call: Call, held: int) -> int | None:
         if self.device != "cuda":
             call()
             return None
@@ -125,26 +132,53 @@ class Meter:
         before = torch.cuda.memory_allocated()
         call()
         torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
+        return torch.cuda.max_memory_allocated() - before + held
 
-    def measure(self, call: Call) -> Measurement:
+    def _back_to_back(self, call: Call, about: float) -> float:
+        count = min(max(int(0.05 / about), 3), 200)
+        torch.cuda.synchronize()
+        begin = time.perf_counter()
+        for _ in range(count):
+            call()
+        torch.cuda.synchronize()
+        return (time.perf_counter() - begin) / count
+
+    def replay(self, call: Call) -> tuple[Call, object]:
+        """A call that replays a CUDA graph of `call`, and where its results lie."""
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(2):
+                call()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            results = call()
+        return graph.replay, results
+
+    def measure(self, call: Call, held: int = 0, replayed: bool = False) -> Measurement:
+        """held: bytes of the call's inputs. replayed: the call is a graph's replay: its memory is the graph's, no host is timed."""
         began = time.perf_counter()
         call()
-        peak = self._peak(call)
+        peak = None if replayed else self._peak(call, held)
         while time.perf_counter() - began < WARM_UP:
             self.once(call)
 
         samples: list[float] = []
         faults, others, began = 0, Others(), time.perf_counter()
         repeats, min_time, max_time = self.budget
-        while len(samples) < 3 or ((len(samples) < repeats or sum(samples) < min_time) and time.perf_counter() - began < max_time):
+        while len(samples) < 3 or (
+            (len(samples) < repeats or (sum(samples) < min_time and len(samples) < MOST_SAMPLES))
+            and time.perf_counter() - began < max_time
+        ):
             self.flush()
-            seconds, more = self.once(call)
+            seconds, more = self.once(call, idle=not replayed)
             samples.append(seconds)
             faults += more
         if self.device != "cpu":
-            return Measurement(samples, peak)
-        return Measurement(samples, peak, faults / len(samples), others.cpus())
+            row = None if replayed else self._back_to_back(call, statistics.median(samples))
+            return Measurement(samples, peak, row)
+        return Measurement(samples, faults=faults / len(samples), others=others.cpus())
 
     def copy(self, repeats: int = 7) -> Copy:
         """Copies the flush buffer, too large for the cache to matter; a quarter of it where each copy's destination is fresh."""

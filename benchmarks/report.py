@@ -1,4 +1,4 @@
-"""What a run found: rows and all that is needed to cite them, as a table and as JSON."""
+"""What a run found: rows and all that is needed to cite them, as a table and as JSON. Pages and plots are made of it by page.py."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import dataclasses
 import json
 import math
 import statistics
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .cases import BASELINE, LEGEND, Shape
+from .cases import LEGEND, Shape
+from .contenders import BASELINE
 from .measure import Copy, Measurement
 
 
 @dataclasses.dataclass
 class Row:
-    """One implementation's pass over one shape. check: what its results were held to; error: why it failed, "" if it did not.
-    The last four are a `Measurement`'s."""
+    """One implementation's pass over one shape. mode: the memory mode, "" if it has none. axis: that of the sweep it belongs to.
+    remark: what is not the same work as the baseline's. check: what its results were held to; error: why it failed, "" if it did
+    not. bytes_moved: 0 if no fewest number of bytes is known. The last five are a `Measurement`'s."""
 
     case: str
     implementation: str
@@ -26,16 +29,21 @@ class Row:
     dtype: str
     formula: str
     bytes_moved: int
+    mode: str = ""
+    axis: str = ""
+    remark: str = ""
     spike_rate: float | None = None
     check: str = ""
     error: str = ""
     samples: list[float] = dataclasses.field(default_factory=list)
     peak: int | None = None
+    back_to_back: float | None = None
     faults: float | None = None
     others: float | None = None
 
     def add(self, measured: Measurement) -> None:
-        self.samples, self.peak, self.faults, self.others = measured.samples, measured.peak, measured.faults, measured.others
+        for field in dataclasses.fields(Measurement):
+            setattr(self, field.name, getattr(measured, field.name))
 
     @property
     def median(self) -> float | None:
@@ -48,15 +56,32 @@ class Row:
 
     @property
     def title(self) -> str:
-        return f"{self.case} {Shape(*self.shape)} {self.pass_name} {self.implementation}"
+        return f"{self.case} {Shape(*self.shape)} {self.dtype} {self.pass_name} {self.implementation}"
+
+    @property
+    def group(self) -> tuple[object, ...]:
+        """What is compared with each other."""
+        return (self.case, self.shape, self.dtype, self.pass_name)
 
 
-FIGURES = ("ms", "quartile_1_ms", "quartile_3_ms", "neuron_steps_per_s", "gb_per_s", "copy_fraction", "fault_fraction", "speedup")
-"""What is derived from a row. GB are 10**9 bytes; copy_fraction is of the copy bandwidth, fault_fraction an estimate."""
+FIGURES = (
+    "ms",
+    "quartile_1_ms",
+    "quartile_3_ms",
+    "neuron_steps_per_s",
+    "gb_per_s",
+    "copy_fraction",
+    "limit_ms",
+    "fault_fraction",
+    "speedup",
+)
+"""What is derived from a row. GB are 10**9 bytes; copy_fraction is of the copy bandwidth, limit_ms what a copy of so many bytes
+takes, fault_fraction an estimate."""
 
 Figures = dict[str, float | None]
 """FIGURES, and "disturbed": whether other processes left too few CPUs to the row or to its baseline."""
 
+KEEP_SECONDS = 5.0
 SLACK = 0.2
 """CPUs that others may take, beyond those that are free, before a row counts as disturbed."""
 
@@ -64,9 +89,12 @@ COLUMNS: dict[str, tuple[bool, Callable[[Row, Figures], str]]] = {
     "case": (True, lambda row, of: row.case),
     "T x B x N": (True, lambda row, of: str(Shape(*row.shape))),
     "pass": (True, lambda row, of: row.pass_name),
+    "dtype": (True, lambda row, of: row.dtype),
     "by": (True, lambda row, of: row.implementation),
+    "keeps": (True, lambda row, of: row.mode or "-"),
     "ms": (False, lambda row, of: "failed" if row.error else show(of["ms"], ".3f")),
     "quartiles": (False, lambda row, of: show(of["quartile_1_ms"], ".3f") + " .. " + show(of["quartile_3_ms"], ".3f")),
+    "in a row ms": (False, lambda row, of: show(row.back_to_back, ".3f", 1e3)),
     "Mns/s": (False, lambda row, of: show(of["neuron_steps_per_s"], ".1f", 1e-6)),
     "GB/s": (False, lambda row, of: show(of["gb_per_s"], ".2f")),
     "of copy": (False, lambda row, of: show(of["copy_fraction"], ".1%")),
@@ -84,14 +112,17 @@ def show(value: float | None, form: str, scale: float = 1.0) -> str:
 
 @dataclasses.dataclass
 class Report:
-    """A run. machine: of machine.describe(); method: how it was measured, in words; copies: what copies took before and after."""
+    """A run. kind: the subcommand; machine: of machine.describe(); method: how it was measured, in words; copies: what copies took
+    before and after; kept: when it was last written."""
 
+    kind: str
     command: str
     date: str
     machine: dict[str, Any]
     method: list[str]
     copies: list[Copy]
     rows: list[Row] = dataclasses.field(default_factory=list)
+    kept: float = dataclasses.field(default=0.0, repr=False, compare=False)
 
     @property
     def copy(self) -> Copy:
@@ -104,40 +135,62 @@ class Report:
         median = row.median
         if not median:
             return found
-        of_baseline = (row.case, row.pass_name, row.shape, row.dtype, BASELINE)
-        baseline = next((r for r in self.rows if (r.case, r.pass_name, r.shape, r.dtype, r.implementation) == of_baseline), None)
+        baseline = self.baseline(row)
+        moved = row.bytes_moved or None
+        rate = moved and moved / median
         return found | {
             "ms": 1e3 * median,
             "quartile_1_ms": 1e3 * row.quartiles[0],
             "quartile_3_ms": 1e3 * row.quartiles[1],
             "neuron_steps_per_s": math.prod(row.shape) / median,
-            "gb_per_s": row.bytes_moved / median / 1e9,
-            "copy_fraction": row.bytes_moved / median / self.copy.bandwidth,
+            "gb_per_s": rate and rate / 1e9,
+            "copy_fraction": rate and rate / self.copy.bandwidth,
+            "limit_ms": moved and 1e3 * moved / self.copy.bandwidth,
             "fault_fraction": None if row.faults is None else min(row.faults * self.copy.fault_seconds / median, 1.0),
             "speedup": baseline.median / median if baseline and baseline.median else None,
             "disturbed": self._short_of_cpus(row) or (baseline is not None and self._short_of_cpus(baseline)),
         }
 
+    def baseline(self, row: Row) -> Row | None:
+        """What a row's speed-up is over."""
+        return next((r for r in self.rows if r.group == row.group and r.implementation == BASELINE), None)
+
+    def sort(self) -> None:
+        """So that what is compared stands together, in the order in which it was first met."""
+        order = {group: k for k, group in enumerate(dict.fromkeys(row.group for row in self.rows))}
+        self.rows.sort(key=lambda row: order[row.group])
+
     def _short_of_cpus(self, measured: Row | Copy) -> bool:
         threads, cpus = self.machine["threads"], self.machine["cpus"]
         return measured.others is not None and measured.others + min(threads, cpus) > cpus + SLACK
 
-    def table(self) -> str:
-        """The rows as text; below, why some failed."""
+    def cells(self) -> list[list[str]]:
+        """The table's columns, each with its title first."""
         figures = [self.derived(row) for row in self.rows]
         columns = []
-        for name, (left, cell) in COLUMNS.items():
+        for name, (_, cell) in COLUMNS.items():
             cells = [cell(row, of) for row, of in zip(self.rows, figures, strict=True)]
-            if not cells or any(text != "-" for text in cells):
-                width = max(map(len, [name, *cells]))
-                columns.append([text.ljust(width) if left else text.rjust(width) for text in [name, *cells]])
-        lines = ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
+            if not cells or any(text not in ("-", "- .. -") for text in cells):
+                columns.append([name, *cells])
+        return columns
+
+    def notes(self) -> list[str]:
+        """What has to be said beside the table: remarks, why some rows failed, what was disturbed."""
+        lines = list(dict.fromkeys(f"{row.implementation}: {row.remark}" for row in self.rows if row.remark))
         lines += [f"failed: {row.title}: {row.error}" for row in self.rows if row.error]
-        if any(of["disturbed"] for of in figures):
+        if any(self.derived(row)["disturbed"] for row in self.rows):
             lines.append("!: the machine was busy during this row or what it is compared with: its figures are not to be trusted")
         if self._short_of_cpus(self.copy):
             lines.append("!: the machine was busy while copies were timed: fractions of the copy bandwidth are not to be trusted")
-        return "\n".join(lines)
+        return lines
+
+    def table(self) -> str:
+        """The rows as text; below, the notes."""
+        columns = []
+        for cells in self.cells():
+            width = max(map(len, cells))
+            columns.append([text.ljust(width) if COLUMNS[cells[0]][0] else text.rjust(width) for text in cells])
+        return "\n".join(["  ".join(line).rstrip() for line in zip(*columns, strict=True)] + self.notes())
 
     def header(self) -> str:
         m, versions = self.machine, self.machine["versions"]
@@ -151,13 +204,21 @@ class Report:
             f"{fresh:.1f} GB/s into memory that each copy allocates; others: {show(self.copy.others, '.2f')}",
             *self.method,
         ]
-        formulas = dict.fromkeys((row.pass_name, row.formula) for row in self.rows)
-        lines += [f"fewest bytes, {name}: {formula}" for name, formula in formulas]
-        return "\n".join([*lines, f"  where {LEGEND}"])
+        formulas = dict.fromkeys((row.pass_name, row.mode, row.formula) for row in self.rows if row.formula)
+        lines += [f"fewest bytes, {name}{mode and f' ({mode})'}: {formula}" for name, mode, formula in formulas]
+        return "\n".join([*lines, f"  where {LEGEND}"] if formulas else lines)
+
+    def keep(self, path: Path) -> None:
+        """Writes it as it is now, every few seconds: a run that is stopped keeps what it has."""
+        now = time.monotonic()
+        if now - self.kept > KEEP_SECONDS:
+            self.write(path)
+            self.kept = now
 
     def write(self, path: Path) -> None:
         """As JSON: the raw samples, and all that is derived from them."""
         found = dataclasses.asdict(self)
+        del found["kept"]
         found["bytes_legend"] = LEGEND
         for copy, fields in zip(self.copies, found["copies"], strict=True):
             fields |= {name: getattr(copy, name) for name in ("bandwidth", "fresh_bandwidth", "fault_seconds")}
@@ -172,7 +233,7 @@ def read(path: Path) -> Report:
     found = json.loads(path.read_text())
 
     def fields(kind: type, values: dict[str, Any]) -> dict[str, Any]:
-        return {field.name: values[field.name] for field in dataclasses.fields(kind)}
+        return {field.name: values[field.name] for field in dataclasses.fields(kind) if field.name in values}
 
     rows = [Row(**{**fields(Row, row), "shape": tuple(row["shape"])}) for row in found["rows"]]
     copies = [Copy(**fields(Copy, copy)) for copy in found["copies"]]

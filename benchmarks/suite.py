@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,12 +12,16 @@ from torch import Tensor
 
 from torch_lif.surrogate import Surrogate
 
-from .cases import BASELINE, PASSES, Case, Implementation, Problem, Shape, build, forward, forward_backward
+from .cases import MODE_OF_OTHERS, PASSES, Case, Problem, Shape, build, forward, forward_backward
+from .contenders import BASELINE, Contender, mode_in_use, variants
 from .measure import Meter
 from .report import Row
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """How far x's gradient may be off, relative to the largest there is; other orders of summation differ by far less."""
+FLIPPED = 1e-3
+"""Share of the places in which another library's spikes may differ from its equations: where its kernels round otherwise (fused
+multiply-adds, a reciprocal), a membrane next to the threshold spikes a step sooner or later."""
 
 
 class Options(NamedTuple):
@@ -40,81 +44,169 @@ def text(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
+def same_gradient(grad: Tensor, expected: Tensor) -> Verdict:
+    scale = float(expected.abs().max()) or 1.0
+    off = float((grad.double() - expected.double()).abs().max()) / scale
+    if not off <= TOLERANCE[expected.dtype]:
+        return Verdict("", f"gradient of x differs from {BASELINE}'s by {off:.2g} of its largest")
+    return Verdict(f"gradient of x within {off:.1g} of its largest")
+
+
 def compare(output: Tensor, grad: Tensor, expected: Tensor, expected_grad: Tensor) -> Verdict:
     """Outputs have to be equal; gradients may differ in rounding."""
     if output.shape != expected.shape or output.dtype != expected.dtype:
         return Verdict("", f"output is {output.dtype} {tuple(output.shape)}, {BASELINE}'s {expected.dtype} {tuple(expected.shape)}")
     if not torch.equal(output, expected):
         return Verdict("", f"output differs from {BASELINE}'s in {int((output != expected).sum())} of {expected.numel()} places")
-    scale = float(expected_grad.abs().max()) or 1.0
-    off = float((grad.double() - expected_grad.double()).abs().max()) / scale
-    if not off <= TOLERANCE[expected.dtype]:
-        return Verdict("", f"gradient of x differs from {BASELINE}'s by {off:.2g} of its largest")
-    return Verdict(f"output equal to {BASELINE}'s, gradient of x within {off:.1g} of its largest")
+    verdict = same_gradient(grad, expected_grad)
+    return verdict if verdict.error else Verdict(f"output equal to {BASELINE}'s, {verdict.check}")
 
 
-def check(implementations: Mapping[str, Implementation], problem: Problem) -> dict[str, Verdict]:
-    """Runs every implementation once, before any is timed."""
+def check_by_own_equations(contender: Contender, problem: Problem) -> Verdict:
+    """Another library's spikes against a loop of that library's equations; its gradients exist and are finite."""
+    assert contender.expected is not None
+    output, expected = forward(contender.call, problem), contender.expected(problem)
+    if output.shape != expected.shape:
+        return Verdict("", f"output is {tuple(output.shape)}, by its own equations {tuple(expected.shape)}")
+    differ = int((output != expected).sum())
+    if differ > FLIPPED * expected.numel():
+        return Verdict("", f"spikes differ from its own equations' in {differ} of {expected.numel()} places")
+    rate = float(expected.float().mean())
+    if not 0.01 < rate < 0.9:
+        return Verdict("", f"{rate:.2g} spikes a step: no work that others could be compared with")
+    if not all(bool(g.isfinite().all()) for g in forward_backward(contender.call, problem)):
+        return Verdict("", "gradients are not finite")
+    return Verdict(f"spikes differ from its own equations' in {differ} of {expected.numel()} places; {rate:.2g} spikes a step")
+
+
+def check(contenders: Sequence[Contender], problem: Problem) -> dict[str, Verdict]:
+    """Runs every contender once, before any is timed."""
     verdicts: dict[str, Verdict] = {}
     expected: tuple[Tensor, Tensor] | None = None
-    for name in sorted(implementations, key=lambda name: name != BASELINE):
+    for contender in sorted(contenders, key=lambda contender: contender.name != BASELINE):
         try:
-            found = forward(implementations[name], problem), forward_backward(implementations[name], problem)[0]
-            if name == BASELINE:
-                expected, verdicts[name] = found, Verdict("is what others are held to")
+            if contender.expected is not None:
+                verdicts[contender.name] = check_by_own_equations(contender, prepared(contender, problem))
+                continue
+            found = forward(contender.call, problem), forward_backward(contender.call, problem)[0]
+            if contender.name == BASELINE:
+                expected, verdicts[BASELINE] = found, Verdict("is what others are held to")
             else:
-                verdicts[name] = compare(*found, *expected) if expected else Verdict(f"not checked: {BASELINE} did not run")
-        except Exception as error:
-            verdicts[name] = Verdict("", text(error))
+                verdicts[contender.name] = (
+                    compare(*found, *expected) if expected else Verdict(f"not checked: {BASELINE} did not run")
+                )
+        except Exception as failure:
+            verdicts[contender.name] = Verdict("", text(failure))
     return verdicts
 
 
-def spike_rate(implementations: Mapping[str, Implementation], verdicts: Mapping[str, Verdict], problem: Problem) -> float | None:
-    """Spikes a neuron and step, by the first implementation that works."""
-    working = [implementation for name, implementation in implementations.items() if not verdicts[name].error]
-    return float(forward(working[0], problem).float().mean()) if working and problem.case.spiking else None
+def prepared(contender: Contender, problem: Problem) -> Problem:
+    return contender.prepare(problem) if contender.prepare else problem
+
+
+def spike_rate(contenders: Sequence[Contender], verdicts: dict[str, Verdict], problem: Problem) -> float | None:
+    """Spikes a neuron and step, by the first contender that works on the case's own equations."""
+    working = [c for c in contenders if not verdicts[c.name].error and c.expected is None]
+    return float(forward(working[0].call, problem).float().mean()) if working and problem.case.spiking else None
+
+
+def measure_row(row: Row, contender: Contender, problem: Problem, meter: Meter) -> None:
+    """Fills in what a contender's pass takes."""
+    own = prepared(contender, problem)
+    call = functools.partial(PASSES[row.pass_name], contender.call, own)
+    if not contender.graph:
+        row.add(meter.measure(call, own.nbytes))
+        return
+    replay, results = meter.replay(call)
+    replay()
+    first, again = (r[0] if isinstance(r, tuple) else r for r in (call(), results))
+    assert isinstance(first, Tensor)
+    assert isinstance(again, Tensor)
+    verdict = same_gradient(again, first)
+    if verdict.error:
+        raise RuntimeError("the graph's replay gives other results than the call")
+    del first
+    row.add(meter.measure(replay, replayed=True))
 
 
 def measure_shape(
-    case: Case, shape: Shape, options: Options, implementations: Mapping[str, Implementation], meter: Meter
+    case: Case, shape: Shape, options: Options, contenders: Iterable[Contender], meter: Meter, axis: str = ""
 ) -> Iterator[Row]:
-    """A row for each pass and implementation; a failure is a row too."""
-    problem, rate = None, None
+    """A row for each contender and pass; a failure is a row too."""
+    problem, rate, dtype = None, None, str(options.dtype).removeprefix("torch.")
+    chosen: list[Contender] = []
+    for contender in contenders:
+        if contender.takes_part(case, meter.device, dtype):
+            chosen += variants(contender, case, meter.device, options.trainable, options.surrogate)
     try:
         problem = build(case, shape, options.dtype, meter.device, options.trainable, options.surrogate)
-        verdicts = check(implementations, problem)
-        rate = spike_rate(implementations, verdicts, problem)
-    except Exception as error:
-        verdicts = dict.fromkeys(implementations, Verdict("", text(error)))
-    for pass_name, run in PASSES.items():
-        for name, implementation in implementations.items():
+        verdicts = check(chosen, problem)
+        rate = spike_rate(chosen, verdicts, problem)
+    except Exception as failure:
+        verdicts = {contender.name: Verdict("", text(failure)) for contender in chosen}
+    for contender in chosen:
+        mode, error = "", verdicts[contender.name].error
+        if problem is not None and contender.ours and not error:
+            try:
+                mode = mode_in_use(contender.call, problem, shape)
+                if contender.mode not in (None, mode):
+                    error = f"memory={contender.mode!r} was asked for, but {mode} is what the call does"
+            except Exception as failure:
+                error = text(failure)
+        for pass_name in contender.passes or PASSES:
+            of_pass = "" if pass_name == "forward" else mode
             row = Row(
                 case=case.name,
-                implementation=name,
+                implementation=contender.name,
                 pass_name=pass_name,
                 shape=tuple(shape),
-                dtype=str(options.dtype).removeprefix("torch."),
-                formula=case.formulas[pass_name],
-                bytes_moved=case.bytes_moved(pass_name, shape, options.dtype, meter.device),
+                dtype=dtype,
+                formula=case.formula(pass_name, of_pass or MODE_OF_OTHERS),
+                bytes_moved=case.bytes_moved(pass_name, shape, options.dtype, meter.device, of_pass or MODE_OF_OTHERS),
+                mode=of_pass,
+                axis=axis,
+                remark=contender.remark,
                 spike_rate=rate,
-                check=verdicts[name].check,
-                error=verdicts[name].error,
+                check=verdicts[contender.name].check,
+                error=error,
             )
             if problem is not None and not row.error:
                 try:
-                    row.add(meter.measure(functools.partial(run, implementation, problem)))
-                except Exception as error:
-                    row.error = text(error)
+                    measure_row(row, contender, problem, meter)
+                except Exception as failure:
+                    row.error = text(failure)
             yield row
+        if contender.graph:
+            tidy(meter.device)  # a graph's memory is its own, and nobody else can use it until it is gone
+
+
+def tidy(device: str) -> None:
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
 
 
 def measure_all(
-    cases: Iterable[Case], shapes: Iterable[Shape], options: Options, implementations: Mapping[str, Implementation], meter: Meter
+    cases: Iterable[Case],
+    shapes: Iterable[tuple[str, Shape]],
+    options: Options,
+    contenders: Sequence[Contender],
+    meter: Meter,
 ) -> Iterator[Row]:
+    """shapes: each with the axis of the sweep that it belongs to."""
     shapes = list(shapes)
     for case in cases:
-        for shape in shapes:
-            yield from measure_shape(case, shape, options, implementations, meter)
-            gc.collect()
-            if meter.device == "cuda":
-                torch.cuda.empty_cache()
+        for axis, shape in shapes:
+            yield from measure_shape(case, shape, options, contenders, meter, axis)
+            tidy(meter.device)
+
+
+def count(cases: Iterable[Case], shapes: Sequence[object], options: Options, contenders: Sequence[Contender], device: str) -> int:
+    """How many rows measure_all will yield."""
+    dtype, total = str(options.dtype).removeprefix("torch."), 0
+    for case in cases:
+        for contender in contenders:
+            if contender.takes_part(case, device, dtype):
+                found = variants(contender, case, device, options.trainable, options.surrogate)
+                total += sum(len(one.passes or PASSES) for one in found)
+    return total * len(shapes)

@@ -39,11 +39,12 @@ for what in "${@:-all}"; do
     build) part build make build && "$python" -m torch_lif | tee "$out/info.log" ;;
     suite) suite ;;
     sanitize)
-      for tool in memcheck racecheck initcheck; do
+      for tool in ${TOOLS:-memcheck racecheck initcheck}; do
         PYTORCH_NO_CUDA_MEMORY_CACHING=1 part "sanitize-$tool" compute-sanitizer --tool "$tool" --error-exitcode 1 \
-          --kernel-name kernel_substring=_kernel "$python" tests/sanitize_gpu.py
+          --kernel-regex kns=ward_kernel "$python" tests/sanitize_gpu.py
       done ;;
-    bench) part bench "$python" -m benchmarks lif --json "$out/bench.json" ;;
+    bench) part bench "$python" -m benchmarks layer all --dtypes float32 --shapes 500x16x512,500x16x16384 \
+      --contenders torch_lif eager --json "$out/bench.json" ;;
     *) echo "unknown part $what" >&2; exit 2 ;;
   esac
 done

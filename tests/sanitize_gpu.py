@@ -17,12 +17,18 @@ def main() -> None:
     calls += [(case, first[case], dtype) for case in CASES for dtype in (torch.float64, torch.bfloat16, torch.float16)]
     count = 0
     for case, surrogate, dtype in calls:
-        for steps, neurons in ((37, 67), (16, 5)):
+        for steps, neurons, common in ((37, 67, False), (37, 72, True)):
             if case.recurrent:
                 steps //= 4  # a launch a step
-            arguments = make(case, T=steps, B=2, neurons=neurons, dtype=dtype, device="cuda", seed=count)
-            options = {"record": case.records} | ({"surrogate": surrogate} if surrogate else {})
+            arguments = make(case, T=steps, B=2, neurons=neurons, dtype=dtype, device="cuda", seed=count, with_inputs=not common)
+            options = ({} if common else {"record": case.records}) | ({"surrogate": surrogate} if surrogate else {})
             gradients(functools.partial(case.fused, **options), arguments)
+            count += 1
+    for case in [case for case in CASES if case.name == "lif" and case.synapses < 2 and not case.recurrent]:
+        for neurons in (72, 67):  # from the mask, in bulk and not
+            arguments = make(case, T=37, B=2, neurons=neurons, device="cuda", with_inputs=False)
+            arguments["x"].requires_grad_()
+            case.fused(**arguments).spikes.sum().backward()
             count += 1
     torch.cuda.synchronize()
     print(f"{count} calls")

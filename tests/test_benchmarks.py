@@ -21,12 +21,14 @@ sys.path.append(str(ROOT))  # last: an installed torch_lif stays the one that is
 pytest.importorskip("tqdm")
 pytest.importorskip("resource", reason="getrusage() is of Unix")
 
-from benchmarks import cases, cli, machine, measure, report, suite  # noqa: E402
-from benchmarks.cases import BASELINE, CASES, IMPLEMENTATIONS, PASSES, Case, Shape  # noqa: E402
+from benchmarks import cases, cli, contenders, layer, machine, measure, report, suite  # noqa: E402
+from benchmarks.cases import CASES, PASSES, Case, Shape  # noqa: E402
+from benchmarks.contenders import BASELINE, CONTENDERS, OURS, Contender  # noqa: E402
 
 SHAPE = Shape(50, 3, 24)
 OPTIONS = suite.Options(torch.float32, False, lif.StepPWL())
-MANY_SYNAPSES = Case("many", "lif", CASES["cuba-lif"].parameters, 0.01, states=4, synapses=3)
+MANY_SYNAPSES = Case("many", "lif", CASES["cuba-lif"].parameters, 0.01, states=4, synapses=3, modes=tuple(cases.MODES))
+LOOP = CONTENDERS[BASELINE].call
 
 
 @pytest.fixture(autouse=True)
@@ -41,21 +43,32 @@ def meter(device="cpu", repeats=3):
     return measure.Meter(device, measure.Budget(repeats, 0.0, 1.0))
 
 
-def rows_with(device="cpu", **implementations):
-    """Rows of the case lif by those implementations and the baseline."""
-    implementations |= {BASELINE: IMPLEMENTATIONS[BASELINE]}
-    return list(suite.measure_all([CASES["lif"]], [SHAPE], OPTIONS, implementations, meter(device)))
+def rows_with(device="cpu", **calls):
+    """Rows of the case lif by those calls and the baseline."""
+    chosen = [*(Contender(name, call) for name, call in calls.items()), CONTENDERS[BASELINE]]
+    return list(suite.measure_all([CASES["lif"]], [("", SHAPE)], OPTIONS, chosen, meter(device)))
 
 
 def nbytes(tensors):
     return sum(t.nbytes for t in tensors)
 
 
-@pytest.mark.parametrize("dtype", cli.DTYPES.values(), ids=cli.DTYPES)
-@pytest.mark.parametrize("case", [*CASES.values(), MANY_SYNAPSES], ids=lambda case: case.name)
-def test_formulas_count_the_tensors(case, dtype, device):
+BY_MODE = [
+    (case, mode)
+    for case in [*CASES.values(), MANY_SYNAPSES]
+    for mode in (None, *case.modes_for(False, lif.StepPWL()))
+    if mode != "save" or case is not MANY_SYNAPSES
+]
+
+
+@pytest.mark.parametrize("dtype", layer.DTYPES.values(), ids=layer.DTYPES)
+@pytest.mark.parametrize(("case", "mode"), BY_MODE, ids=[f"{case.name}-{mode}" for case, mode in BY_MODE])
+def test_formulas_count_the_tensors(case, mode, dtype, device):
     """Against the tensors that pass through the op: its input, its results, what it saves, the gradient it returns."""
     problem = cases.build(case, SHAPE, dtype, device, False, lif.StepPWL())
+    call = contenders.fused(mode)
+    in_use = contenders.mode_in_use(call, problem, SHAPE)
+    assert in_use == (mode or in_use)
     saved = []
 
     def keep(tensor):
@@ -63,29 +76,69 @@ def test_formulas_count_the_tensors(case, dtype, device):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        out, state, _ = getattr(lif.functional, case.neuron)(problem.x, **problem.arguments)
+        chosen = {} if mode is None else {"memory": mode}
+        out, state, _ = getattr(lif.functional, case.neuron)(problem.x, **problem.arguments, **chosen)
     parameters = [t for t in problem.arguments.values() if isinstance(t, torch.Tensor)]
     given = {t.data_ptr() for t in (problem.x, *parameters)}
-    checkpoints = [t for t in saved if t.data_ptr() not in given]
+    kept = [t for t in saved if t.data_ptr() not in given]
+    reads_x = in_use != "mask"
     grad = torch.autograd.grad(out, problem.x, problem.grad_out)
-    last = [s for s in state if s is not None]
-    forward = nbytes([problem.x, out, *last])
-    backward = nbytes([problem.x, problem.grad_out, *checkpoints, *grad])
-    assert checkpoints
+    forward = nbytes([problem.x, out, *(s for s in state if s is not None)])
+    backward = nbytes([problem.grad_out, *kept, *grad]) + (problem.x.nbytes if reads_x else 0)
+    assert kept
     assert case.bytes_moved("forward", SHAPE, dtype, device) == forward
-    assert case.bytes_moved("forward+backward", SHAPE, dtype, device) == forward + nbytes(checkpoints) + backward
+    counted, moved = case.bytes_moved("forward+backward", SHAPE, dtype, device, in_use), forward + nbytes(kept) + backward
+    if in_use == "mask":  # a bit a neuron-step, in words of at most 32
+        assert counted <= moved <= counted + 2 * 4 * (SHAPE.steps * SHAPE.batch + SHAPE.batch * SHAPE.neurons)
+    else:
+        assert counted == moved
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [(case.name, mode) for case, mode in BY_MODE if case.name in ("lif", "cuba-lif", "alif")]
+)
+def test_the_formulas_know_who_reads_x(name, mode, device):
+    """A backward that finds NaN in x's place gives another gradient, unless it does not read x."""
+    problem = cases.build(CASES[name], SHAPE, torch.float32, device, False, lif.StepPWL())
+    call = contenders.fused(mode)
+    x = problem.x.data_ptr()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t * math.nan if t.data_ptr() == x else t):
+        spoilt = cases.forward_backward(call, problem)[0]
+    same = torch.equal(spoilt, cases.forward_backward(call, problem)[0])
+    assert same == (contenders.mode_in_use(call, problem, SHAPE) == "mask")
+
+
+def test_a_mode_that_keeps_something_else_is_noticed():
+    problem = cases.build(CASES["lif"], SHAPE, torch.float32, "cpu", False, lif.StepPWL())
+    with pytest.raises(RuntimeError, match="which is none of"):
+        contenders.mode_in_use(lambda problem: (problem.x * problem.x.detach().exp()).tanh(), problem, SHAPE)
+
+
+def test_modes_are_rows():
+    """Each mode that can be asked for, for the pass in which they differ; the default says which it chose."""
+    rows = list(suite.measure_all([CASES["lif"], CASES["li"]], [("", SHAPE)], OPTIONS, list(CONTENDERS.values())[:2], meter()))
+    assert not any(row.error for row in rows)
+    found = {(row.case, row.implementation, row.pass_name): row.mode for row in rows}
+    for case in (CASES["lif"], CASES["li"]):
+        for mode in case.modes_for(False, lif.StepPWL()):
+            assert found[case.name, f"{OURS} {mode}", "forward+backward"] == mode
+            assert (case.name, f"{OURS} {mode}", "forward") not in found
+        assert found[case.name, OURS, "forward+backward"] in case.modes
+        assert found[case.name, BASELINE, "forward+backward"] == found[case.name, OURS, "forward"] == ""
+    assert "mask" not in CASES["lif"].modes_for(True, lif.StepPWL())
+    assert "mask" not in CASES["lif"].modes_for(False, lif.SuperSpike())
+    assert len(rows) == suite.count([CASES["lif"], CASES["li"]], [SHAPE], OPTIONS, list(CONTENDERS.values())[:2], "cpu")
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_cases_are_worth_measuring(case):
     """Neurons spike, but not all the time; every parameter of the case gets a gradient if it is trainable."""
     problem = cases.build(case, Shape(200, 4, 64), torch.float32, "cpu", True, lif.StepPWL())
-    gradients = cases.forward_backward(IMPLEMENTATIONS["torch_lif"], problem)
+    gradients = cases.forward_backward(CONTENDERS[OURS].call, problem)
     assert len(gradients) == 1 + len(case.differentiable)
     assert all(g.abs().sum() > 0 for g in gradients)
     if case.spiking:
-        assert 0.02 < cases.forward(IMPLEMENTATIONS["torch_lif"], problem).mean() < 0.5
-    assert case.formulas.keys() == PASSES.keys()
+        assert 0.02 < cases.forward(CONTENDERS[OURS].call, problem).mean() < 0.5
 
 
 def test_time_is_that_of_the_call():
@@ -93,7 +146,7 @@ def test_time_is_that_of_the_call():
 
     def slow(problem):
         time.sleep(0.02)
-        return IMPLEMENTATIONS[BASELINE](problem)
+        return LOOP(problem)
 
     rows = [row for row in rows_with(slow=slow) if row.implementation == "slow"]
     assert [row.error for row in rows] == ["", ""]
@@ -105,7 +158,9 @@ def test_every_repeat_finds_a_cold_cache(device, monkeypatch):
     monkeypatch.setattr(measure.Meter, "flush", lambda self: done.append("flush"))
     m = meter(device, repeats=5)
     m.measure(lambda: done.append("call"))
-    assert done[-10:] == ["flush", "call"] * 5
+    first = done.index("flush")
+    assert done[first : first + 10] == ["flush", "call"] * 5
+    assert "flush" not in done[first + 10 :]
     assert m.flush_bytes >= 2 * m.cache
 
 
@@ -178,7 +233,7 @@ def test_only_others_are_counted(monkeypatch):
 
 
 def test_a_failing_case_is_reported_and_the_rest_runs():
-    true = IMPLEMENTATIONS[BASELINE]
+    true = LOOP
 
     def raises(problem):
         raise MemoryError("no room\nfor more")
@@ -214,11 +269,11 @@ def test_without_a_baseline_nothing_counts_as_checked():
     def raises(problem):
         raise MemoryError
 
-    fused = IMPLEMENTATIONS["torch_lif"]
     problem = cases.build(CASES["lif"], SHAPE, torch.float32, "cpu", False, lif.StepPWL())
-    alone = suite.check({"torch_lif": fused}, problem)
-    beside = suite.check({BASELINE: raises, "torch_lif": fused}, problem)
-    both = suite.check({BASELINE: IMPLEMENTATIONS[BASELINE], "torch_lif": fused}, problem)
+    fused, loop = CONTENDERS[OURS], CONTENDERS[BASELINE]
+    alone = suite.check([fused], problem)
+    beside = suite.check([Contender(BASELINE, raises), fused], problem)
+    both = suite.check([fused, loop], problem)
     assert alone["torch_lif"] == beside["torch_lif"] == ("not checked: eager did not run", "")
     assert both["torch_lif"].check.startswith("output equal to eager's")
 
@@ -233,7 +288,9 @@ def made_up():
     slow = report.Row(implementation=BASELINE, **row, samples=[0.05])
     broken = report.Row(implementation="broken", **row, error="RuntimeError: broke")
     backward = [dataclasses.replace(fast, pass_name="backward"), dataclasses.replace(slow, pass_name="backward", others=1.3)]
-    return report.Report("python -m benchmarks lif", "2026-01-01", place, ["by hand"], copies, [fast, slow, broken, *backward])
+    return report.Report(
+        "layer", "python -m benchmarks layer lif", "2026-01-01", place, ["by hand"], copies, [fast, slow, broken, *backward]
+    )
 
 
 def test_derived_figures():
@@ -246,6 +303,7 @@ def test_derived_figures():
         "neuron_steps_per_s": 1e4,
         "gb_per_s": 10.0,
         "copy_fraction": 0.5,
+        "limit_ms": 5.0,
         "fault_fraction": 20 * (0.15 - 0.05) / 1000 / 0.01,
         "speedup": 5.0,
         "disturbed": False,
@@ -262,11 +320,11 @@ def test_table():
     made = made_up()
     lines = made.table().splitlines()
     titles, fast, _, broken = (" ".join(line.split()) for line in lines[:4])
-    assert titles == "case T x B x N pass by ms quartiles Mns/s GB/s of copy speed-up faults others"
-    assert fast == "lif 10x2x5 forward torch_lif 10.000 10.000 .. 10.000 0.0 10.00 50.0% 5.00 20% 0.50"
-    assert broken.startswith("lif 10x2x5 forward broken failed")
+    assert titles == "case T x B x N pass dtype by ms quartiles Mns/s GB/s of copy speed-up faults others"
+    assert fast == "lif 10x2x5 forward float32 torch_lif 10.000 10.000 .. 10.000 0.0 10.00 50.0% 5.00 20% 0.50"
+    assert broken.startswith("lif 10x2x5 forward float32 broken failed")
     assert lines[5].endswith("1.30!")
-    assert lines[6] == "failed: lif 10x2x5 forward broken: RuntimeError: broke"
+    assert lines[6] == "failed: lif 10x2x5 float32 forward broken: RuntimeError: broke"
     assert lines[7].startswith("!: the machine was busy during this row")
     assert len(lines) == 8
     for copy in made.copies:
@@ -284,25 +342,27 @@ def test_json_round_trip(tmp_path):
 
 
 def test_shapes():
-    assert cli.parse_shapes("500x16x512, 1x2x3") == [(500, 16, 512), (1, 2, 3)]
+    assert layer.parse_shapes("500x16x512, 1x2x3") == [(500, 16, 512), (1, 2, 3)]
 
 
 @pytest.mark.parametrize("text", ["", "10x20", "1x2x3x4", "axbxc", "0x1x1", "1x-2x3", "1x2.5x3", "1x2x3,", "1X2X3"])
 def test_shapes_that_are_none(text, capsys):
     with pytest.raises(argparse.ArgumentTypeError, match="expected TxBxN"):
-        cli.parse_shapes(text)
+        layer.parse_shapes(text)
     with pytest.raises(SystemExit):
-        cli.main(["lif", "--shapes", text])
+        cli.main(["layer", "--shapes", text])
     assert "expected TxBxN" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["lif", "--threads", "0"], "--threads 0, expected 1 or more"),
-        (["lif", "--neuron", "izhikevich"], "invalid choice: 'izhikevich'"),
-        (["lif", "--dtype", "int8"], "invalid choice: 'int8'"),
-        *([] if torch.cuda.is_available() else [(["lif", "--device", "cuda"], "PyTorch finds no GPU")]),
+        (["layer", "--threads", "0"], "--threads 0, expected 1 or more"),
+        (["layer", "izhikevich"], "case 'izhikevich', expected all or one of lif, cuba-lif"),
+        (["scaling", "--cases", "lif", "izhikevich"], "case 'izhikevich', expected all or one of lif, cuba-lif"),
+        (["layer", "--dtypes", "int8"], "invalid choice: 'int8'"),
+        (["report", "none.json"], "none.json does not exist"),
+        *([] if torch.cuda.is_available() else [(["layer", "--device", "cuda"], "PyTorch finds no GPU")]),
     ],
 )
 def test_bad_arguments(arguments, message, capsys):
@@ -320,21 +380,25 @@ def test_end_to_end(device, tmp_path, capsys, monkeypatch, threads):
         seen.add(
             (len(problem.leaves) - len(problem.case.differentiable), type(problem.arguments.get("surrogate", lif.SuperSpike())))
         )
-        return IMPLEMENTATIONS[BASELINE](problem)
+        return LOOP(problem)
 
-    monkeypatch.setitem(IMPLEMENTATIONS, "spy", spy)
-    shapes = ["--shapes", "40x2x16,20x1x300", "--repeats", "2", "--min-time", "0", "--device", device]
-    assert cli.main(["all", *shapes, "--threads", "1", "--trainable", "--surrogate", "super_spike"]) == 0
+    monkeypatch.setitem(CONTENDERS, "spy", Contender("spy", spy))
+    monkeypatch.delitem(CONTENDERS, "compiled step")
+    arguments = ["--shapes", "40x2x16,20x1x300", "--repeats", "2", "--min-time", "0", "--device", device, "--no-peers"]
+    arguments += ["--dtypes", "float32", "bfloat16", "--threads", "1", "--trainable", "--surrogate", "super_spike"]
+    assert cli.main(["layer", "all", *arguments]) == 0
     out = capsys.readouterr().out
-    found = report.read(tmp_path / f"runs/benchmarks/all-{device}.json")
-    assert len(found.rows) == len(CASES) * 2 * len(PASSES) * len(IMPLEMENTATIONS)
+    found = report.read(tmp_path / f"runs/benchmarks/layer-{device}.json")
     assert seen == {(1, lif.SuperSpike)}
     assert {row.shape for row in found.rows} == {(40, 2, 16), (20, 1, 300)}
+    assert {row.dtype for row in found.rows} == {"float32", "bfloat16"}
+    assert {row.case for row in found.rows} == set(CASES)
     assert all(math.isfinite(row.median) and not row.error for row in found.rows)
     assert all(row.check.startswith("output equal") for row in found.rows if row.implementation != BASELINE)
-    assert (found.rows[0].peak is None) == (device == "cpu")
+    assert any(row.implementation.endswith(contenders.GRAPH) for row in found.rows) == (device == "cuda")
+    assert all((row.peak is None) == (device == "cpu" or row.implementation.endswith(contenders.GRAPH)) for row in found.rows)
     assert found.machine["threads"] == 1
-    assert found.command.startswith("python -m benchmarks all --shapes 40x2x16,20x1x300")
+    assert found.command.startswith("python -m benchmarks layer all --shapes 40x2x16,20x1x300")
     assert found.copy.bandwidth > 0
     place = machine.processor() if device == "cpu" else "CUDA"
     for text in (found.table(), cases.TRAINING, cases.LEGEND, place, "gradients of x and all parameters"):
@@ -345,14 +409,14 @@ def test_end_to_end_with_a_failure(tmp_path, capsys, monkeypatch):
     def broken(problem):
         raise RuntimeError("broke")
 
-    monkeypatch.setitem(IMPLEMENTATIONS, "broken", broken)
+    monkeypatch.setitem(CONTENDERS, "broken", Contender("broken", broken))
     path = tmp_path / "failed.json"
-    common = ["--neuron", "li", "--device", "cpu", "--shapes", "40x2x16", "--repeats", "2", "--min-time", "0", "--json", str(path)]
-    assert cli.main(["lif", *common, "--dtype", "bfloat16"]) == 1
-    assert "failed: li 40x2x16 forward broken: RuntimeError: broke" in capsys.readouterr().out
+    common = ["--device", "cpu", "--shapes", "40x2x16", "--repeats", "2", "--min-time", "0", "--json", str(path), "--no-peers"]
+    assert cli.main(["layer", "--cases", "li", *common, "--dtype", "bfloat16"]) == 1
+    assert "failed: li 40x2x16 bfloat16 forward broken: RuntimeError: broke" in capsys.readouterr().out
     rows = report.read(path).rows
     assert [bool(row.error) for row in rows] == [row.implementation == "broken" for row in rows]
-    monkeypatch.delitem(IMPLEMENTATIONS, "broken")
-    assert cli.main(["lif", *common, "--no-eager"]) == 0
+    monkeypatch.delitem(CONTENDERS, "broken")
+    assert cli.main(["layer", "li", *common, "--no-eager"]) == 0
     assert "NOT checked" in capsys.readouterr().out
     assert {row.check for row in report.read(path).rows} == {"not checked: eager did not run"}

@@ -9,7 +9,7 @@ from torch_lif import functional as F
 X = torch.rand(2, 5, 6)
 # A call of torch.ops.torch_lif.lif as the Python function makes it, without a synapse: inputs, parameters, states, and the rest.
 OP_TENSORS = ([X, None], [torch.tensor(0.9), None, torch.tensor(1.0), None, None, None], [None, None, None])
-OP_REST = ([65536.0], "step_pwl", [0.5], False, 0, True, [0, 0, 0])
+OP_REST = ([65536.0], "step_pwl", [0.5], False, 0, True, [0, 0, 0], "")
 
 
 def call(**changes):
@@ -214,7 +214,7 @@ def test_op_called_directly(message, position, value):
 
 
 def test_interval_of_the_inner_ops():
-    with pytest.raises(ValueError, match="interval is 7, expected 16"):
+    with pytest.raises(ValueError, match=r"interval is 7, expected 1, 16 or -1 \(a mask\)"):
         torch.ops.torch_lif.lif_forward(*OP_TENSORS, *OP_REST, 7)
 
 

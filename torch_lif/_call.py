@@ -111,6 +111,12 @@ def recurrent_input(
     return received.reshape(shape).to(spikes.dtype)
 
 
+def check_memory(op: str, memory: str | None) -> str:
+    if memory is not None and memory not in ("mask", "recompute", "save"):
+        raise ValueError(f"{op}: memory is {memory!r}, expected 'mask', 'recompute', 'save' or None")
+    return memory or ""
+
+
 def check_choice(op: str, name: str, value: object, known: Sequence[str]) -> int:
     """The place of a name among those known."""
     if not isinstance(value, str) or value not in known:
@@ -141,6 +147,7 @@ def fused(
     synapses: int = 0,
     batch_first: bool = True,
     record: Sequence[str] = (),
+    memory: str | None = None,
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
     """Runs torch.ops.torch_lif.<name>; returns (output, final states, recorded states)."""
     neuron = NEURONS[name]
@@ -158,6 +165,7 @@ def fused(
         synapses,
         batch_first,
         [int(key in record and key != "spikes") for key in neuron["states"]],
+        check_memory(name, memory),
     )
     recorded = [key for key in states if key in record and key != "spikes"]
     final = dict(zip(states, results[1:], strict=False))

@@ -273,6 +273,7 @@ def lif(
     record: Sequence[str] = (),
     batch_first: bool = True,
     smooth: bool = False,
+    memory: str | None = None,
 ) -> LIFResult:
     """Leaky integrate-and-fire; arguments and result as `torch_lif.functional.lif`."""
     synapses = synapses if synapses is not None else int(decay_syn is not None)
@@ -330,6 +331,7 @@ def alif(
     record: Sequence[str] = (),
     batch_first: bool = True,
     smooth: bool = False,
+    memory: str | None = None,
 ) -> ALIFResult:
     """Adaptive leaky integrate-and-fire; arguments and result as `torch_lif.functional.alif`."""
     synapse = decay_syn is not None
@@ -412,6 +414,7 @@ def cuba_lif(
     record: Sequence[str] = (),
     batch_first: bool = True,
     smooth: bool = False,
+    memory: str | None = None,
 ) -> CubaLIFResult:
     """Current-based LIF by forward Euler; arguments and result as `torch_lif.functional.cuba_lif`."""
     time_dim = 1 if batch_first else 0
@@ -460,6 +463,7 @@ def li(
     state: Sequence[Tensor | None] | None = None,
     record: Sequence[str] = (),
     batch_first: bool = True,
+    memory: str | None = None,
 ) -> LIResult:
     """Leaky integrator; arguments and result as `torch_lif.functional.li`."""
     time_dim = 1 if batch_first else 0

@@ -30,6 +30,7 @@ struct tile {
   struct row row;
   real *zeros;
   real *input_buffers[INPUT_COUNT], *out_buffer, *g_input_buffers[INPUT_COUNT], *spare;
+  uint32_t *mask;           /* a word for each neuron of the row */
   real *spikes, *rec;       /* recurrence: the spikes of the step before, or their adjoint; the recurrent input */
   real *stash[STATE_COUNT]; /* states before each step of the interval that is replayed */
   int64_t stash_row[STATE_COUNT];
@@ -52,6 +53,7 @@ static int64_t lay_out(struct tile *tile, real *memory, int backward) {
   tile->zeros = take(memory, &used, row_length(a, widest));
   tile->spare = take(memory, &used, row_length(a, widest));
   tile->out_buffer = take(memory, &used, row_length(a, 1));
+  tile->mask = (uint32_t *)take(memory, &used, row_length(a, 1));
   if (a->recurrence.weights) {
     tile->spikes = take(memory, &used, row_length(a, 1));
     tile->rec = take(memory, &used, row_length(a, widest));
@@ -100,6 +102,21 @@ static void write_row(const struct tile *tile, const struct lif_tensor *x, int s
   const int64_t offset = row_offset(x, t, tile->b, tile->n);
   if (row_is_direct(x, storage, width) && (real *)x->data + offset == row) return;
   scatter_row(x, storage, offset, tile->row.count, width, row);
+}
+
+/* The mask's words of this row, of the steps that t is among. */
+static uint32_t *mask_words(const struct tile *tile, int64_t t) {
+  return (uint32_t *)tile->a->mask.data + row_offset(&tile->a->mask, t / LIF_MASK_STEPS, tile->b, tile->n);
+}
+
+static void read_mask(struct tile *tile, int64_t t) {
+  const uint32_t *from = mask_words(tile, t);
+  for (int64_t n = 0; n < tile->row.count; n++) tile->mask[n] = from[n * tile->a->mask.n];
+}
+
+static void write_mask(const struct tile *tile, int64_t t) {
+  uint32_t *to = mask_words(tile, t);
+  for (int64_t n = 0; n < tile->row.count; n++) to[n * tile->a->mask.n] = tile->mask[n];
 }
 
 /* The inputs of a step, but for the recurrent one. */
@@ -155,8 +172,11 @@ static void forward_tile(struct tile *tile) {
     }
     read_inputs(tile, t);
     recur(tile, t);
+    r->bit = (int)(t % LIF_MASK_STEPS);
+    if (r->mask && r->bit == 0) memset(r->mask, 0, (size_t)r->count * sizeof *r->mask);
     r->out = row_to_write(tile, &a->out, a->storage, t, 1, tile->out_buffer);
     forward_row(r);
+    if (r->mask && (r->bit == LIF_MASK_STEPS - 1 || t == a->T - 1)) write_mask(tile, t);
     if (has_recurrence(a)) memcpy(tile->spikes, r->out, (size_t)r->count * sizeof(real));
     write_row(tile, &a->out, a->storage, t, 1, r->out);
     for (int f = 0; f < STATE_COUNT; f++)
@@ -216,6 +236,7 @@ static void recur_before(struct tile *tile, int64_t t) { (void)tile, (void)t; }
 static void recur_after(struct tile *tile, int64_t t) { (void)tile, (void)t; }
 #endif
 
+/* One step back: from the states in the stash at k, or from the mask. */
 static void backward_step(struct tile *tile, int64_t t, int k) {
   const struct lif_args *a = tile->a;
   struct row *r = &tile->row;
@@ -226,15 +247,21 @@ static void backward_step(struct tile *tile, int64_t t, int k) {
       real *restrict sum = r->next[f];
       for (int64_t n = 0; n < r->count * width; n++) sum[n] += g[n];
     }
-    r->states[f] = tile->stash[f] + k * tile->stash_row[f];
+    if (!r->mask) r->states[f] = tile->stash[f] + k * tile->stash_row[f];
   }
-  read_inputs(tile, t);
+  if (!r->mask) read_inputs(tile, t);
+  r->bit = (int)(t % LIF_MASK_STEPS);
   r->out = read_row(tile, &a->grad_out, a->storage, t, 1, tile->out_buffer);
   recur_before(tile, t);
   for (int f = 0; f < INPUT_COUNT; f++)
     r->g_inputs[f] =
         row_to_write(tile, &a->grad_inputs[f], a->storage, t, lif_width(input_kinds[f], a->S), tile->g_input_buffers[f]);
-  backward_row(r);
+#if NEURON_MASKABLE
+  if (r->mask)
+    masked_backward_row(r);
+  else
+#endif
+    backward_row(r);
   recur_after(tile, t);
   for (int f = 0; f < INPUT_COUNT; f++)
     write_row(tile, &a->grad_inputs[f], a->storage, t, lif_width(input_kinds[f], a->S), r->g_inputs[f]);
@@ -249,7 +276,11 @@ static void backward_tile(struct tile *tile) {
   for (int f = 0; f < STATE_COUNT; f++) copy_row_in(tile, &a->grad_last_state[f], 0, lif_width(state_kinds[f], a->S), r->next[f]);
   if (has_recurrence(a)) copy_row_in(tile, &a->grad_last_state[STATE_COUNT], 0, 1, tile->spikes);
   const int64_t interval = a->checkpoint_interval;
-  for (int64_t end = a->T; end > 0;) {
+  for (int64_t t = a->T - 1; r->mask && t >= 0; t--) {
+    if (t == a->T - 1 || t % LIF_MASK_STEPS == LIF_MASK_STEPS - 1) read_mask(tile, t);
+    backward_step(tile, t, 0);
+  }
+  for (int64_t end = r->mask ? 0 : a->T; end > 0;) {
     const int64_t first = (end - 1) / interval * interval;
     replay(tile, first, (int)(end - first));
     for (int64_t t = end - 1; t >= first; t--) backward_step(tile, t, (int)(t - first));
@@ -260,6 +291,14 @@ static void backward_tile(struct tile *tile) {
   if (has_recurrence(a)) write_row(tile, &a->grad_first_state[STATE_COUNT], LIF_NATIVE, 0, 1, tile->spikes);
   for (int f = 0; f < PARAM_COUNT; f++)
     write_row(tile, &a->grad_params[f], LIF_NATIVE, 0, lif_width(param_kinds[f], a->S), r->g_params[f]);
+}
+
+#define OPTIONAL_BIT(name, KIND) | (LIF_##KIND & LIF_OPTIONAL ? 1 << PARAM_##name : 0)
+
+/* Whether nothing optional was given. */
+static int is_bare(const struct lif_args *a) {
+  const int optional = 0 NEURON_PARAMS(OPTIONAL_BIT);
+  return a->options.inputs_given == 1 && !(a->options.params_given & optional) && !a->recurrence.weights;
 }
 
 static int run_tasks(const struct lif_args *a, int64_t begin, int64_t end, int backward) {
@@ -275,6 +314,8 @@ static int run_tasks(const struct lif_args *a, int64_t begin, int64_t end, int b
     tile.n = task % tiles * a->tile;
     tile.row.count = a->N - tile.n < a->tile ? a->N - tile.n : a->tile;
     tile.row.S = a->S;
+    tile.row.bare = is_bare(a);
+    tile.row.mask = a->mask.data ? tile.mask : NULL;
     tile.row.options = &a->options;
     if (backward)
       backward_tile(&tile);

@@ -15,7 +15,10 @@
 struct row {
   int64_t count;
   int S;
+  int bare; /* nothing optional was given, and there is no recurrence */
   const struct lif_options *options;
+  uint32_t *mask; /* or NULL; `bit` of its words is this step's */
+  int bit;
   real *inputs[INPUT_COUNT];
   real *params[PARAM_COUNT];
   real *states[STATE_COUNT]; /* before the step */
@@ -54,8 +57,23 @@ struct row {
 #define STORE_G_INPUT(name, KIND) STORE_##KIND(r.g_inputs[INPUT_##name], g_in.name)
 #define STORE_G_PARAM(name, KIND) STORE_##KIND(r.g_params[PARAM_##name], g_p.name)
 
-LIF_FN void forward_body(const struct row *row, struct options o, int S) {
+/* What was left out, as constants: adding -0 changes nothing, so the compiler drops it. */
+#define LEAVE_OUT_PER_NEURON(member)
+#define LEAVE_OUT_PER_SYNAPSE(member)
+#define LEAVE_OUT_PER_CURRENT(member)
+#define LEAVE_OUT_OPTIONAL_PER_NEURON(member) member = REAL(-0.0);
+#define LEAVE_OUT_RECURRENT(member) member = (real *)left_out;
+#define LEAVE_OUT_INPUT(name, KIND) LEAVE_OUT_##KIND(in.name)
+#define LEAVE_OUT_PARAM(name, KIND) LEAVE_OUT_##KIND(p.name)
+
+LIF_FN void forward_body(const struct row *row, struct options o, int S, int bare, int masked) {
   const struct row r = *row;
+  const real left_out[2] = {REAL(-0.0), REAL(-0.0)};
+  (void)left_out;
+  if (bare) {
+    o.inputs_given = 1;
+    o.params_given = 0;
+  }
   LIF_INDEPENDENT
   for (int64_t n = 0; n < r.count; n++) {
     struct inputs in;
@@ -65,7 +83,18 @@ LIF_FN void forward_body(const struct row *row, struct options o, int S) {
     NEURON_PARAMS(LOAD_PARAM)
     NEURON_STATES(LOAD_STATE)
     NEURON_STATES(BIND_NEXT)
+    if (bare) {
+      NEURON_INPUTS(LEAVE_OUT_INPUT)
+      NEURON_PARAMS(LEAVE_OUT_PARAM)
+    }
+#if NEURON_MASKABLE
+    int open;
+    const real out = step_masked(S, &o, &p, &s, &in, &next, &open);
+    if (masked) r.mask[n] |= (uint32_t)open << r.bit;
+#else
+    (void)masked;
     const real out = step(S, &o, &p, &s, &in, &next);
+#endif
     NEURON_STATES(STORE_NEXT)
     r.out[n] = out;
   }
@@ -92,17 +121,17 @@ LIF_FN void backward_body(const struct row *row, struct options o, int S) {
 }
 
 /* The body with S constant for 0, 1 and 2 synapses. */
-#define WITH_CONSTANT_SYNAPSES(BODY)             \
+#define WITH_CONSTANT_SYNAPSES(BODY, ...)        \
   if (row->S == 0) {                             \
-    BODY(row, o, 0);                             \
+    BODY(row, o, 0, ##__VA_ARGS__);              \
     return;                                      \
   }                                              \
   if (NEURON_MAX_SYNAPSES != 0 && row->S == 1) { \
-    BODY(row, o, 1);                             \
+    BODY(row, o, 1, ##__VA_ARGS__);              \
     return;                                      \
   }                                              \
   if (NEURON_MAX_SYNAPSES < 0 && row->S == 2) {  \
-    BODY(row, o, 2);                             \
+    BODY(row, o, 2, ##__VA_ARGS__);              \
     return;                                      \
   }
 
@@ -110,10 +139,41 @@ static void forward_row(const struct row *row) {
   struct options o = in_precision(row->options);
   if (!o.smooth) {
     o.smooth = 0;
-    WITH_CONSTANT_SYNAPSES(forward_body)
+    if (NEURON_MASKABLE && row->mask) {
+      if (row->bare) { WITH_CONSTANT_SYNAPSES(forward_body, 1, 1) }
+      WITH_CONSTANT_SYNAPSES(forward_body, 0, 1)
+    }
+    if (row->bare) { WITH_CONSTANT_SYNAPSES(forward_body, 1, 0) }
+    WITH_CONSTANT_SYNAPSES(forward_body, 0, 0)
   }
-  forward_body(row, o, row->S);
+  forward_body(row, o, row->S, 0, row->mask != 0);
 }
+
+#if NEURON_MASKABLE
+LIF_FN void masked_backward_body(const struct row *row, struct options o, int S) {
+  const struct row r = *row;
+  (void)o;
+  LIF_INDEPENDENT
+  for (int64_t n = 0; n < r.count; n++) {
+    struct inputs g_in;
+    struct params p;
+    struct states next;
+    NEURON_PARAMS(LOAD_PARAM)
+    NEURON_STATES(LOAD_NEXT)
+    NEURON_INPUTS(BIND_G_INPUT)
+    step_backward_masked(S, &p, (int)(r.mask[n] >> r.bit & 1u), r.out[n], &next, &next, &g_in);
+    NEURON_STATES(STORE_NEXT)
+    NEURON_INPUTS(STORE_G_INPUT)
+  }
+}
+
+/* One step back, from the mask alone. */
+static void masked_backward_row(const struct row *row) {
+  const struct options o = in_precision(row->options);
+  WITH_CONSTANT_SYNAPSES(masked_backward_body)
+  masked_backward_body(row, o, row->S);
+}
+#endif
 
 /* And with the choice of whether parameters have gradients constant: a condition inside the loop would be vectorised by
  * masks, which touch more memory than is written. */
@@ -128,10 +188,10 @@ static void forward_row(const struct row *row) {
 
 static void backward_row(const struct row *row) {
   struct options o = in_precision(row->options);
-#define LIF_CASE(name, class_name, params) \
-  case LIF_SURROGATE_##name:               \
-    o.surrogate = LIF_SURROGATE_##name;    \
-    WITH_CONSTANT_GRADIENTS                \
+#define LIF_CASE(name, class_name, params, window) \
+  case LIF_SURROGATE_##name:                       \
+    o.surrogate = LIF_SURROGATE_##name;            \
+    WITH_CONSTANT_GRADIENTS                        \
     break;
   if (!o.smooth) {
     o.smooth = 0;

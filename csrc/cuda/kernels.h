@@ -22,9 +22,6 @@ struct lif_cuda_kernels {
 /* The kernels of neuron number `index` of LIF_NEURONS, for a storage of enum lif_storage. */
 const struct lif_cuda_kernels *lif_find_cuda_kernels(int index, int storage);
 
-/* More synapses than this have no kernel of their own: a neuron's values then live in the workspace. */
-enum { LIF_CUDA_MAX_CONSTANT_SYNAPSES = 2 };
-
 #ifdef __cplusplus
 }
 #endif

@@ -5,7 +5,10 @@
  * is a checkpoint's interval. SYN is the number of synapses as a compile-time constant, so that what a neuron keeps a
  * synapse is in registers too; SYN < 0 stands for any number, kept in the workspace in device memory. PLAIN kernels read
  * without a ring and save every state: those of any number of synapses, and those of a recurrent layer, of which the op layer
- * launches one a time step, with a matrix product between (csrc/ops/recurrence.cpp). */
+ * launches one a time step, with a matrix product between (csrc/ops/recurrence.cpp).
+ *
+ * STREAM kernels are for the common case on Hopper and later: nothing optional, rows that bulk copies can take (stream.h). With
+ * MASK the backward has one bit a step instead of the states. */
 #include "../neuron/neuron.h"
 #include NEURON_HEADER
 #include "kernels.h"
@@ -129,6 +132,8 @@
 /* The stash: states before each step of the chunk being replayed, but the last, in shared memory; `slot` counts the values of
  * one step. */
 #define STASH(name, KIND) EACH_##KIND(s.name, stash[(u * values + slot++) * THREADS] = value;)
+#define STREAM_STASH(name, KIND) EACH_##KIND(s.name, stash[(u * values + slot++) * NEURONS] = value;)
+#define STREAM_UNSTASH(name, KIND) EACH_##KIND(s.name, value = stash[(u * values + slot++) * NEURONS];)
 #define UNSTASH(name, KIND) EACH_##KIND(s.name, value = stash[(u * values + slot++) * THREADS];)
 #define COUNT_VALUES(name, KIND) +(LIF_##KIND == LIF_PER_SYNAPSE ? (SYN > 0 ? SYN : 0) : 1)
 
@@ -167,6 +172,26 @@ static const int input_kinds[] = {NEURON_INPUTS(FIELD_KIND)};
 enum { STASHED = CHUNK - 1 };
 enum { WORKSPACE_FIELDS = 2 * (INPUT_COUNT + PARAM_COUNT + STATE_COUNT) };
 
+#if NEURON_MASKABLE
+#define STEP_WITH_MASK(word, bit)                        \
+  {                                                      \
+    int open;                                            \
+    result = step_masked(S, &o, &p, &s, &in, &s, &open); \
+    word |= (unsigned)open << (bit);                     \
+  }
+#else
+#define STEP_WITH_MASK(word, bit) result = step(S, &o, &p, &s, &in, &s);
+#endif
+
+template <int value_>
+struct constant {
+  enum { value = value_ };
+};
+
+#if !NEURON_MASKABLE
+__device__ __forceinline__ int usual_neuron(const struct options *, const struct params *) { return 1; }
+#endif
+
 template <int SYN, bool PLAIN>
 __global__ void __launch_bounds__(THREADS) forward_kernel(const lif_args a, ring ring) {
   extern __shared__ __align__(16) unsigned char shared_memory[];
@@ -187,6 +212,9 @@ __global__ void __launch_bounds__(THREADS) forward_kernel(const lif_args a, ring
   NEURON_PARAMS(READ_PARAM)
   NEURON_STATES(READ_FIRST)
   const column<stored> out(a.out, b, n);
+  const column<unsigned> mask(a.mask, b, n);
+  unsigned word = 0; /* kept in any case, and written if wanted */
+  (void)word;
 
   if (PLAIN) {
     for (int64_t t = 0; t < a.T; t++) {
@@ -222,8 +250,14 @@ __global__ void __launch_bounds__(THREADS) forward_kernel(const lif_args a, ring
         const int64_t t = first + u;
         int field = 0;
         NEURON_INPUTS(TAKE_INPUT)
-        out.write(t, 0, pack(step(S, &o, &p, &s, &in, &s)));
+        real result;
+        STEP_WITH_MASK(word, t % LIF_MASK_STEPS)
+        out.write(t, 0, pack(result));
         NEURON_STATES(WRITE_RECORD)
+      }
+      if (mask.at && (chunk + 1 == chunks || (first + CHUNK) % LIF_MASK_STEPS == 0)) {
+        mask.write(first / LIF_MASK_STEPS, 0, word);
+        word = 0;
       }
     }
   }
@@ -316,6 +350,40 @@ __global__ void __launch_bounds__(THREADS) backward_kernel(const lif_args a, rin
   NEURON_PARAMS(WRITE_GRAD_PARAM)
 }
 
+#if NEURON_MASKABLE
+/* From the mask alone: any layout and inputs, and with gradients of records. */
+template <int SYN>
+__global__ void __launch_bounds__(THREADS) masked_backward_kernel(const lif_args a, ring) {
+  const int64_t id = blockIdx.x * (int64_t)THREADS + threadIdx.x;
+  if (id >= a.B * a.N) return;
+  const int64_t b = id / a.N, n = id % a.N;
+  constexpr int S = SYN;
+  real *workspace = nullptr;
+  (void)workspace;
+  struct params p;
+  struct states g;
+  struct inputs g_in;
+  NEURON_PARAMS(BIND_P)
+  NEURON_STATES(BIND_G)
+  NEURON_INPUTS(BIND_G_IN)
+  NEURON_PARAMS(READ_PARAM)
+  NEURON_STATES(READ_GRAD_LAST)
+  const column<stored> grad_out(a.grad_out, b, n);
+  const column<unsigned> mask(a.mask, b, n);
+#pragma unroll 4
+  for (int64_t t = a.T - 1; t >= 0; t--) {
+    const int open = (int)(mask.read(t / LIF_MASK_STEPS, 0) >> t % LIF_MASK_STEPS & 1u);
+    const real g_out = grad_out.at ? unpack(grad_out.read(t, 0)) : REAL(0);
+    NEURON_STATES(ADD_GRAD_RECORD)
+    step_backward_masked(S, &p, open, g_out, &g, &g, &g_in);
+    NEURON_INPUTS(WRITE_GRAD_INPUT)
+  }
+  NEURON_STATES(WRITE_GRAD_FIRST)
+}
+#endif
+
+#include "stream_loop.h"
+
 /* Starts a kernel with as deep a ring as the GPU's shared memory allows. `fields`: values of a time step in the ring;
  * `before`: bytes of shared memory that the kernel uses besides. */
 template <class Kernel>
@@ -337,13 +405,18 @@ static int start(Kernel kernel, const lif_args *a, lif_stream stream, int fields
 template <int SYN, bool PLAIN = SYN<0> static int launch(const lif_args *a, lif_stream stream, bool backward) {
   constexpr int values = 0 NEURON_STATES(COUNT_VALUES);
   int fields = 0;
-#if NEURON_RECURRENT
-  if (a->recurrence.weights && !PLAIN) return launch<SYN, true>(a, stream, backward);
-#endif
+  if constexpr (SYN == 0 || SYN == 1) {
+    if (!PLAIN && can_stream(a, backward)) return launch_stream<SYN>(a, stream, backward);
+  }
+  if ((a->checkpoint_interval == 1 || a->recurrence.weights) && !PLAIN) return launch<SYN, true>(a, stream, backward);
   if (!PLAIN)
     for (int f = 0; f < INPUT_COUNT; f++)
       if (a->inputs[f].data) fields += lif_width(input_kinds[f], a->S);
   if (!backward) return start(forward_kernel<SYN, PLAIN>, a, stream, fields, 0);
+#if NEURON_MASKABLE
+  if constexpr (SYN >= 0)
+    if (a->mask.data) return start(masked_backward_kernel<SYN>, a, stream, 0, 0);
+#endif
   if (!PLAIN) fields += a->grad_out.data != nullptr;
   return start(backward_kernel<SYN, PLAIN>, a, stream, fields, PLAIN ? 0 : sizeof(real) * STASHED * values * THREADS);
 }

@@ -1,13 +1,14 @@
-/* Sequences on their way to the registers: each thread copies its own elements ahead of use into a ring in shared memory,
- * some chunks of time steps deep, so that the recurrence never waits for device memory. Threads share nothing: no barrier. */
+/* The same where rows cannot be copied in bulk (an older GPU, rows that are not aligned or not dense, optional inputs): each thread
+ * copies its own elements ahead of use into a ring in shared memory, some chunks of time steps deep, so that the recurrence never
+ * waits for device memory. Threads share nothing: no barrier. */
 #ifndef LIF_RING_H
 #define LIF_RING_H
 
 #include <cuda_pipeline.h>
 
-#include "storage.h"
+#include "stream.h"
 
-enum { THREADS = 64, CHUNK = LIF_CHECKPOINT_INTERVAL, DEEPEST = 4 };
+enum { THREADS = 64, DEEPEST = 4 };
 
 struct ring {
   stored *memory; /* at this thread's first element */

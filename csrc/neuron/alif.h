@@ -15,8 +15,10 @@
  * neurons"). */
 #include "neuron.h"
 
+#define NEURON_DEFAULT_SURROGATE LIF_SURROGATE_single_exponential
 #define NEURON_SPIKING 1
 #define NEURON_RECURRENT 1
+#define NEURON_MASKABLE 0
 #define NEURON_MAX_SYNAPSES 1
 #define NEURON_INPUTS(FIELD) FIELD(x, PER_CURRENT) FIELD(rec, RECURRENT)
 #define NEURON_PARAMS(FIELD)     \

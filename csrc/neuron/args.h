@@ -14,7 +14,9 @@ enum {
   LIF_MAX_STATES = 5,
   LIF_MAX_OPTIONS = 8,
   LIF_MAX_SURROGATE_PARAMS = 6,
-  LIF_CHECKPOINT_INTERVAL = 16 /* time steps from one saved state to the next; the backward replays them on chip */
+  LIF_CHECKPOINT_INTERVAL = 16, /* time steps from one saved state to the next; the backward replays them on chip */
+  LIF_MASK_STEPS = 32,          /* time steps of a word of the mask */
+  LIF_MAX_REPLAYED_SYNAPSES = 2 /* more have no kernel of their own on CUDA: a neuron's values then live in device memory */
 };
 
 /* How wide a field is, for a layer of N neurons with S synapses each. */
@@ -41,6 +43,7 @@ struct lif_neuron {
   const char *name;
   int spiking;      /* has a spike function, hence takes a surrogate */
   int recurrent;    /* may have recurrent weights: w_rec and b_rec are then its last parameters, the spikes its last state */
+  int maskable;     /* its backward can do with a bit a step, if the surrogate is a window and no parameter needs a gradient */
   int max_synapses; /* largest S; -1: any */
   int n_inputs, n_params, n_states, n_options;
   struct lif_field inputs[LIF_MAX_INPUTS];
@@ -53,6 +56,7 @@ struct lif_surrogate {
   const char *name;       /* of the op's argument */
   const char *class_name; /* of the Python class */
   const char *params;     /* "name=default ...", in the order of lif_options.surrogate_params */
+  int window;             /* 1/threshold from threshold - surrogate_params[0] up, by v; else 0 */
 };
 
 enum lif_storage { LIF_FLOAT32, LIF_FLOAT64, LIF_BFLOAT16, LIF_FLOAT16, LIF_STORAGES };
@@ -91,7 +95,7 @@ struct lif_args {
   int64_t T, B, N;
   int S;
   int storage;
-  int checkpoint_interval; /* 0: write no checkpoints */
+  int checkpoint_interval; /* 0: there are no checkpoints */
   int tile;                /* neurons a CPU task walks through time together */
   struct lif_options options;
   struct lif_recurrence recurrence;
@@ -99,6 +103,8 @@ struct lif_args {
   struct lif_tensor params[LIF_MAX_PARAMS];
   struct lif_tensor first_state[LIF_MAX_STATES];
   struct lif_tensor checkpoints[LIF_MAX_STATES]; /* t counts checkpoints: the state before step t * interval */
+  struct lif_tensor
+      mask; /* uint32_t: bit t % 32 of word t / 32 says whether the surrogate's window was open; in place of checkpoints */
   /* forward */
   struct lif_tensor out;
   struct lif_tensor records[LIF_MAX_STATES]; /* the state after each step */

@@ -18,8 +18,10 @@
 #include "neuron.h"
 #include "euler.h"
 
+#define NEURON_DEFAULT_SURROGATE LIF_SURROGATE_super_spike
 #define NEURON_SPIKING 1
 #define NEURON_RECURRENT 1
+#define NEURON_MASKABLE 0
 #define NEURON_MAX_SYNAPSES 0
 #define NEURON_INPUTS(FIELD) \
   FIELD(x, PER_CURRENT) FIELD(spikes_hw, OPTIONAL_PER_NEURON) FIELD(membrane_hw, OPTIONAL_PER_NEURON) FIELD(rec, RECURRENT)

@@ -9,8 +9,10 @@
 #include "neuron.h"
 #include "euler.h"
 
+#define NEURON_DEFAULT_SURROGATE (-1)
 #define NEURON_SPIKING 0
 #define NEURON_RECURRENT 0
+#define NEURON_MASKABLE 0
 #define NEURON_MAX_SYNAPSES 0
 #define NEURON_INPUTS(FIELD) FIELD(x, PER_NEURON) FIELD(membrane_hw, OPTIONAL_PER_NEURON)
 #define NEURON_PARAMS(FIELD) FIELD(rate_mem, PER_NEURON) FIELD(rate_syn, PER_NEURON) FIELD(v_leak, OPTIONAL_PER_NEURON)

@@ -8,8 +8,10 @@
  * Source: Rockpool's LIFTorch (S >= 1) and LIFNeuronTorch (S = 0), with their order of operations. */
 #include "neuron.h"
 
+#define NEURON_DEFAULT_SURROGATE LIF_SURROGATE_step_pwl
 #define NEURON_SPIKING 1
 #define NEURON_RECURRENT 1
+#define NEURON_MASKABLE 1
 #define NEURON_MAX_SYNAPSES (-1)
 #define NEURON_INPUTS(FIELD) FIELD(x, PER_CURRENT) FIELD(noise, OPTIONAL_PER_NEURON) FIELD(rec, RECURRENT)
 #define NEURON_PARAMS(FIELD) \
@@ -30,32 +32,62 @@ LIF_FN real membrane(int S, const struct params *p, const struct states *s, cons
   return ((s->v * p->decay_mem + total) + in->noise) + p->bias;
 }
 
-LIF_FN real step(int S, const struct options *o, const struct params *p, const struct states *s, const struct inputs *in,
-                 struct states *next) {
+LIF_FN real step_masked(int S, const struct options *o, const struct params *p, const struct states *s, const struct inputs *in,
+                        struct states *next, int *open) {
   const real v = membrane(S, p, s, in, next->i);
   const real n = spike_count(o, v, p->threshold, OPTION(o, max_spikes));
+  *open = window_is_open(o, v, p->threshold);
   next->v = v - n * p->threshold;
   return n;
+}
+
+LIF_FN real step(int S, const struct options *o, const struct params *p, const struct states *s, const struct inputs *in,
+                 struct states *next) {
+  int open;
+  return step_masked(S, o, p, s, in, next, &open);
+}
+
+#ifdef __CUDACC__
+LIF_FN int usual_neuron(const struct options *o, const struct params *p) { return usual(p->threshold, OPTION(o, max_spikes)); }
+#endif
+
+/* Adjoints of the spikes and of the membrane potential before the reset. */
+struct adjoint {
+  real n, v;
+};
+
+LIF_FN struct adjoint adjoint(const struct params *p, real slope, real g_out, real g_next_v) {
+  struct adjoint a;
+  a.n = g_out - g_next_v * p->threshold;
+  a.v = g_next_v + a.n * slope;
+  return a;
+}
+
+/* The way back through decays and sums, which needs nothing of the forward. */
+LIF_FN void propagate(int S, const struct params *p, struct adjoint a, const struct states *g_next, struct states *g,
+                      struct inputs *g_in) {
+  g_in->noise = a.v;
+  if (S == 0) g_in->x[0] = a.v;
+  for (int k = 0; k < S; k++) g_in->x[k] = g->i[k] = (g_next->i[k] + a.v) * p->decay_syn[k];
+  g->v = a.v * p->decay_mem;
+}
+
+LIF_FN void step_backward_masked(int S, const struct params *p, int open, real g_out, const struct states *g_next, struct states *g,
+                                 struct inputs *g_in) {
+  propagate(S, p, adjoint(p, window_slope(open, p->threshold), g_out, g_next->v), g_next, g, g_in);
 }
 
 LIF_FN void step_backward(int S, const struct options *o, const struct params *p, const struct states *s, const struct inputs *in,
                           real g_out, const struct states *g_next, struct states *g, struct inputs *g_in, struct params *g_p) {
   const real v = membrane(S, p, s, in, 0);
   const struct slope spike = surrogate_slope(o, v, p->threshold, OPTION(o, max_spikes));
-  const real g_n = g_out - g_next->v * p->threshold;
-  const real g_v = g_next->v + g_n * spike.v;
+  const struct adjoint a = adjoint(p, spike.v, g_out, g_next->v);
   if (o->param_gradients) {
     const real n = spike_count(o, v, p->threshold, OPTION(o, max_spikes));
-    g_p->threshold += g_n * spike.threshold - g_next->v * n;
-    g_p->decay_mem += g_v * s->v;
-    g_p->bias += g_v;
+    g_p->threshold += a.n * spike.threshold - g_next->v * n;
+    g_p->decay_mem += a.v * s->v;
+    g_p->bias += a.v;
+    for (int k = 0; k < S; k++) g_p->decay_syn[k] += (g_next->i[k] + a.v) * ((s->i[k] + in->x[k]) + in->rec[k]);
   }
-  g_in->noise = g_v;
-  if (S == 0) g_in->x[0] = g_v;
-  for (int k = 0; k < S; k++) {
-    const real g_current = g_next->i[k] + g_v;
-    if (o->param_gradients) g_p->decay_syn[k] += g_current * ((s->i[k] + in->x[k]) + in->rec[k]);
-    g_in->x[k] = g->i[k] = g_current * p->decay_syn[k];
-  }
-  g->v = g_v * p->decay_mem;
+  propagate(S, p, a, g_next, g, g_in);
 }

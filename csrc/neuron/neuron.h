@@ -1,9 +1,16 @@
+// clang-format off
 /* What a neuron's header may rely on, and what it must say.
  *
  * A neuron says, in its own header:
- *   NEURON_SPIKING, NEURON_MAX_SYNAPSES, and the lists NEURON_INPUTS, NEURON_PARAMS, NEURON_STATES, NEURON_OPTIONS
+ *   NEURON_SPIKING             1 if it has a spike function, hence takes a surrogate
+ *   NEURON_DEFAULT_SURROGATE   the one that most will use, for which CUDA has kernels of its own; -1 for none
+ *   NEURON_MAX_SYNAPSES        largest number of synapses; -1: any
  *   NEURON_RECURRENT           1 if recurrent weights may feed its output back; then its last input is FIELD(rec, RECURRENT),
- *                              which the loop computes. Added to x, so that the adjoint of x is its adjoint too
+ *                              which the loop computes. It is added to x, so that the adjoint of x is its adjoint too
+ *   NEURON_MASKABLE            1 if one bit a step is enough for the backward, where the surrogate is a window and no parameter
+ *                              needs a gradient; then it also has step_masked, which tells the bit, step_backward_masked and
+ *                              usual_neuron
+ *   NEURON_INPUTS, NEURON_PARAMS, NEURON_STATES, NEURON_OPTIONS: lists of its fields
  *   NEURON_STRUCTS             (as it stands: it makes the structs below from the lists)
  *   step                       (parameters, state, inputs) -> next state, output
  *   step_backward              its adjoint: (the same, adjoints of output and next state) -> adjoints of state and
@@ -11,6 +18,7 @@
  * A translation unit holds one neuron, so the names carry no prefix. A member PER_NEURON is a number, a member
  * PER_SYNAPSE or PER_CURRENT points to one number a synapse. g and g_next may be the same struct, and so may s and next:
  * read a member of the second before writing that of the first. */
+// clang-format on
 #ifndef LIF_NEURON_H
 #define LIF_NEURON_H
 

@@ -51,6 +51,15 @@ LIF_FN real real_trunc(real x) {
 #endif
 }
 
+/* x * y + z rounded once: nowhere but where that is meant. */
+LIF_FN real real_fma(real x, real y, real z) {
+#if LIF_REAL == 64
+  return fma(x, y, z);
+#else
+  return fmaf(x, y, z);
+#endif
+}
+
 LIF_FN real real_abs(real x) {
 #if LIF_REAL == 64
   return fabs(x);
@@ -71,16 +80,16 @@ LIF_FN real real_from_bits(real_bits bits) {
   return x;
 }
 
-/* yes ? a : b, where `yes` (0 or 1) is the same for every neuron: an option. A select on such a condition would keep GCC from
- * vectorising the loop over neurons, a blend of bits does not. */
-LIF_FN real choose(int yes, real a, real b) {
+/* yes ? a : b, where `yes` (0 or 1) is the same for every neuron: an option. On the CPU a select on such a condition would keep GCC
+ * from vectorising the loop over neurons, a blend of bits does not; on CUDA the side that is not chosen is not computed. */
 #ifdef __CUDACC__
-  return yes ? a : b;
+#define choose(yes, a, b) ((yes) ? (a) : (b))
 #else
+LIF_FN real choose(int yes, real a, real b) {
   const real_bits mask = -(real_bits)yes;
   return real_from_bits((real_to_bits(a) & mask) | (real_to_bits(b) & ~mask));
-#endif
 }
+#endif
 
 /* e^x within 2 units in the last place over the whole range, denormal results and infinity included; NaN stays NaN.
  * libm's exp is a call that does not vectorise and whose last bit differs from CUDA's, so: x = k ln2 + r, |r| <= ln2/2,

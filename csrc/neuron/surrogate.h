@@ -10,6 +10,7 @@
 /* struct lif_options in the precision computed in; made once a launch or row. */
 struct options {
   int surrogate, smooth, param_gradients, inputs_given, params_given;
+  int usual; /* CUDA: threshold and max_spikes are known to be of usual size (spike.h) */
   real surrogate_params[LIF_MAX_SURROGATE_PARAMS];
   real values[LIF_MAX_OPTIONS];
 };
@@ -21,6 +22,7 @@ LIF_FN struct options in_precision(const struct lif_options *given) {
   o.param_gradients = given->param_gradients;
   o.inputs_given = given->inputs_given;
   o.params_given = given->params_given;
+  o.usual = 0;
   for (int k = 0; k < LIF_MAX_SURROGATE_PARAMS; k++) o.surrogate_params[k] = (real)given->surrogate_params[k];
   for (int k = 0; k < LIF_MAX_OPTIONS; k++) o.values[k] = (real)given->values[k];
   return o;
@@ -219,27 +221,31 @@ LIF_FN real triangle_smooth(real v, real threshold, const real *p, real max_spik
   return p[1] * (x < REAL(0) ? tail : p[0] - tail);
 }
 
-/* name, Python class of these parameters, parameters with their defaults */
-#define LIF_SURROGATES(SURROGATE)                                                        \
-  SURROGATE(step_pwl, StepPWL, "window=0.5")                                             \
-  SURROGATE(periodic_exponential, PeriodicExponential, "window=0.5")                     \
-  SURROGATE(super_spike, SuperSpike, "alpha=100 scale=1")                                \
-  SURROGATE(single_exponential, SingleExponential, "width=0.5 scale=1")                  \
-  SURROGATE(gaussian, Gaussian, "mu=0 sigma=0.5 scale=1")                                \
-  SURROGATE(multi_gaussian, MultiGaussian, "mu=0 sigma=0.5 h=0.15 s=6 scale=1")          \
-  SURROGATE(heaviside, Heaviside, "window=1")                                            \
-  SURROGATE(sinabs_periodic_exponential, SinabsPeriodicExponential, "width=0.5 scale=1") \
-  SURROGATE(atan, ATan, "alpha=2")                                                       \
-  SURROGATE(sigmoid, Sigmoid, "alpha=4 shift=0")                                         \
-  SURROGATE(triangle, Triangle, "width=1 scale=1")
+/* name, Python class of these parameters, parameters with their defaults, whether it is a window (see lif_surrogate) */
+#define LIF_SURROGATES(SURROGATE)                                                           \
+  SURROGATE(step_pwl, StepPWL, "window=0.5", 1)                                             \
+  SURROGATE(periodic_exponential, PeriodicExponential, "window=0.5", 0)                     \
+  SURROGATE(super_spike, SuperSpike, "alpha=100 scale=1", 0)                                \
+  SURROGATE(single_exponential, SingleExponential, "width=0.5 scale=1", 0)                  \
+  SURROGATE(gaussian, Gaussian, "mu=0 sigma=0.5 scale=1", 0)                                \
+  SURROGATE(multi_gaussian, MultiGaussian, "mu=0 sigma=0.5 h=0.15 s=6 scale=1", 0)          \
+  SURROGATE(heaviside, Heaviside, "window=1", 1)                                            \
+  SURROGATE(sinabs_periodic_exponential, SinabsPeriodicExponential, "width=0.5 scale=1", 0) \
+  SURROGATE(atan, ATan, "alpha=2", 0)                                                       \
+  SURROGATE(sigmoid, Sigmoid, "alpha=4 shift=0", 0)                                         \
+  SURROGATE(triangle, Triangle, "width=1 scale=1", 0)
 
-#define LIF_SURROGATE_ID(name, class_name, params) LIF_SURROGATE_##name,
+#define LIF_SURROGATE_ID(name, class_name, params, window) LIF_SURROGATE_##name,
 enum { LIF_SURROGATES(LIF_SURROGATE_ID) LIF_SURROGATE_COUNT };
 #undef LIF_SURROGATE_ID
 
+/* Whether the window of a surrogate that is one is open, and its derivative by v if so. */
+LIF_FN int window_is_open(const struct options *o, real v, real threshold) { return v >= threshold - o->surrogate_params[0]; }
+LIF_FN real window_slope(int open, real threshold) { return open ? REAL(1) / threshold : REAL(0); }
+
 LIF_FN struct slope surrogate_slope(const struct options *o, real v, real threshold, real max_spikes) {
   const struct slope none = {REAL(0), REAL(0)};
-#define LIF_CASE(name, class_name, params) \
+#define LIF_CASE(name, class_name, params, window) \
   case LIF_SURROGATE_##name: return name##_slope(v, threshold, o->surrogate_params, max_spikes);
   switch (o->surrogate) { LIF_SURROGATES(LIF_CASE) }
 #undef LIF_CASE
@@ -247,7 +253,7 @@ LIF_FN struct slope surrogate_slope(const struct options *o, real v, real thresh
 }
 
 LIF_COLD_FN real surrogate_smooth(const struct options *o, real v, real threshold, real max_spikes) {
-#define LIF_CASE(name, class_name, params) \
+#define LIF_CASE(name, class_name, params, window) \
   case LIF_SURROGATE_##name: return name##_smooth(v, threshold, o->surrogate_params, max_spikes);
   switch (o->surrogate) { LIF_SURROGATES(LIF_CASE) }
 #undef LIF_CASE

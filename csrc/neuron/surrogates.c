@@ -4,5 +4,5 @@
 #include "real.h"
 #include "surrogate.h"
 
-#define LIST(name, class_name, params) {#name, #class_name, params},
-const struct lif_surrogate lif_surrogates[] = {LIF_SURROGATES(LIST){0, 0, 0}};
+#define LIST(name, class_name, params, window) {#name, #class_name, params, window},
+const struct lif_surrogate lif_surrogates[] = {LIF_SURROGATES(LIST){0, 0, 0, 0}};

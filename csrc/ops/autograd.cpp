@@ -39,16 +39,15 @@ static OptionalTensors pick(const variable_list &saved, const std::vector<int64_
 
 struct Sequence : torch::autograd::Function<Sequence> {
   static variable_list forward(AutogradContext *ctx, at::TensorList given, const std::vector<int64_t> &slots, int64_t index,
-                               const Config &config) {
+                               const Config &config, int64_t interval) {
     const lif_neuron &n = neuron((int)index);
     const variable_list tensors = given.vec();
     const OptionalTensors inputs = pick(tensors, slots, 0, n.n_inputs), params = pick(tensors, slots, n.n_inputs, n.n_params),
                           state = pick(tensors, slots, n.n_inputs + n.n_params, n.n_states);
     const bool recurrent = has_recurrence(n, params);
-    const int64_t interval = checkpoint_interval(*inputs.get(0), config.synapses, recurrent);
     const at::AutoDispatchBelowADInplaceOrView guard;
     variable_list results = call_forward((int)index, inputs, params, state, config, interval);
-    const size_t kept = present_states(n, config.synapses, params).size() + recurrent;
+    const size_t kept = interval == MASK ? 1 : present_states(n, config.synapses, params).size() + recurrent;
 
     /* The first state is the first checkpoint, so what remains to be saved are inputs and parameters. */
     variable_list saved;
@@ -73,6 +72,7 @@ struct Sequence : torch::autograd::Function<Sequence> {
     data["synapses"] = config.synapses;
     data["batch_first"] = config.batch_first;
     data["record"] = config.record;
+    data["memory"] = config.memory;
     data["resumed"] = recurrent && state.get(spikes_place(n)).has_value();
     results.resize(results.size() - kept);
     return results;
@@ -86,9 +86,9 @@ struct Sequence : torch::autograd::Function<Sequence> {
     const Config config{
         data["options"].toDoubleVector(), data["surrogate"].toStringRef(), data["surrogate_params"].toDoubleVector(),
         data["smooth"].toBool(),          data["synapses"].toInt(),        data["batch_first"].toBool(),
-        data["record"].toIntVector()};
+        data["record"].toIntVector(),     data["memory"].toStringRef()};
 
-    variable_list result(slots.size() + 3); /* the three arguments that are not tensors have none */
+    variable_list result(slots.size() + 4); /* the four arguments that are not tensors have none */
     OptionalTensors grads;
     bool any = false;
     for (const Tensor &g : grad_outputs) {
@@ -117,7 +117,16 @@ Tensors differentiable(int index, const OptionalTensors &inputs, const OptionalT
   const Given given(inputs, params, state);
   const bool needed = at::GradMode::is_enabled() &&
                       std::any_of(given.tensors.begin(), given.tensors.end(), [](const Tensor &t) { return t.requires_grad(); });
-  if (needed) return Sequence::apply(at::TensorList(given.tensors), given.slots, (int64_t)index, config);
+  const lif_neuron &n = neuron(index);
+  if (needed) {
+    bool param_gradients = false;
+    for (int k = 0; k < n.n_params; k++) {
+      const std::optional<Tensor> p = params.get(k);
+      param_gradients |= p && p->defined() && p->requires_grad();
+    }
+    const int64_t interval = choose_memory(n, *inputs.get(0), params, config, param_gradients);
+    return Sequence::apply(at::TensorList(given.tensors), given.slots, (int64_t)index, config, interval);
+  }
   const at::AutoDispatchBelowADInplaceOrView guard;
   return call_public(index, inputs, params, state, config);
 }

@@ -70,12 +70,60 @@ static void copy_or_zero(const Tensor &to, const std::optional<Tensor> &from) {
     to.zero_();
 }
 
+/* Why the backward cannot do with the mask; empty if it can. */
+static std::string no_mask(const lif_neuron &neuron, const Config &config, bool recurrent, bool param_gradients) {
+  if (!neuron.maskable) return "this neuron's backward needs its states";
+  if (config.smooth) return "smooth=True has no spikes";
+  if (recurrent) return "w_rec's gradient needs the spikes";
+  if (param_gradients) return "a parameter requires a gradient";
+  for (const lif_surrogate *s = surrogates(); s->name; s++)
+    if (config.surrogate == s->name && !s->window) return std::string("the surrogate ") + s->class_name + " is no window";
+  return "";
+}
+
+static bool saves_all(const Tensor &x, const Config &config, bool recurrent) {
+  return recurrent || (x.is_cuda() && config.synapses > LIF_MAX_REPLAYED_SYNAPSES);
+}
+
+int64_t choose_memory(const lif_neuron &neuron, const Tensor &x, const OptionalTensors &params, const Config &config,
+                      bool param_gradients) {
+  const bool recurrent = has_recurrence(neuron, params);
+  const std::string why_no_mask = no_mask(neuron, config, recurrent, param_gradients);
+  const bool all = saves_all(x, config, recurrent);
+  if (config.memory == "mask") {
+    TORCH_CHECK_VALUE(why_no_mask.empty() && !all, neuron.name, ": memory is 'mask', but ",
+                      why_no_mask.empty() ? std::string("CUDA has no such kernel for more than two synapses") : why_no_mask,
+                      "; expected 'recompute', 'save' or None");
+    return MASK;
+  }
+  if (config.memory == "recompute") {
+    TORCH_CHECK_VALUE(!all, neuron.name, ": memory is 'recompute', but ",
+                      recurrent ? "with w_rec steps cannot be replayed" : "CUDA replays no more than two synapses",
+                      "; expected 'save' or None");
+    return LIF_CHECKPOINT_INTERVAL;
+  }
+  TORCH_CHECK_VALUE(config.memory.empty() || config.memory == "save", neuron.name, ": memory is '", config.memory,
+                    "', expected 'mask', 'recompute', 'save' or None");
+  if (all || config.memory == "save") return 1;
+  return why_no_mask.empty() ? (int64_t)MASK : (int64_t)LIF_CHECKPOINT_INTERVAL;
+}
+
+/* For whoever calls the inner ops: an interval that choose_memory could have chosen. */
 static void check_interval(const lif_neuron &neuron, const Tensor &x, const Config &config, int64_t interval, bool recurrent,
-                           bool may_be_none) {
+                           bool param_gradients) {
   /* A meta tensor does not know which device it stands for. */
-  const int64_t expected = x.is_meta() && interval ? interval : checkpoint_interval(x, config.synapses, recurrent);
-  TORCH_CHECK_VALUE(interval == expected || (may_be_none && interval == 0), neuron.name, ": interval is ", std::to_string(interval),
-                    ", expected ", std::to_string(expected));
+  const bool all = !x.is_meta() && saves_all(x, config, recurrent);
+  const bool mask = no_mask(neuron, config, recurrent, param_gradients).empty() && !all;
+  TORCH_CHECK_VALUE(interval == 1 || (interval == LIF_CHECKPOINT_INTERVAL && !all && !recurrent) || (interval == MASK && mask),
+                    neuron.name, ": interval is ", std::to_string(interval), ", expected 1",
+                    all || recurrent ? "" : ", " + std::to_string(LIF_CHECKPOINT_INTERVAL), mask ? " or -1 (a mask)" : "");
+}
+
+static Shape mask_shape(const Sizes &sizes) {
+  Shape shape{(sizes.T + (LIF_MASK_STEPS - 1)) / LIF_MASK_STEPS};
+  const Shape state = sizes.state(LIF_PER_NEURON);
+  shape.append(state.begin(), state.end());
+  return shape;
 }
 
 Tensors forward(int index, const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
@@ -85,18 +133,20 @@ Tensors forward(int index, const OptionalTensors &inputs, const OptionalTensors 
   const lif_options options = make_options(neuron, config);
   const Tensor x = *item(inputs, 0);
   const bool recurrent = has_recurrence(neuron, params);
-  check_interval(neuron, x, config, interval, recurrent, true);
+  if (interval) check_interval(neuron, x, config, interval, recurrent, false);
   const std::vector<int> present = present_states(neuron, config.synapses, params);
 
   Tensors results{empty_sequence(x, sizes, LIF_PER_NEURON)};
   for (const int f : present) results.push_back(empty_state(x, sizes, neuron.states[f].kind));
   for (const int f : present)
     if (config.record[f]) results.push_back(empty_sequence(x, sizes, neuron.states[f].kind));
-  if (interval)
+  if (interval == MASK)
+    results.push_back(at::empty_symint(mask_shape(sizes), x.options().dtype(at::kInt)));
+  else if (interval)
     for (const int f : present)
       results.push_back(
           at::empty_symint(checkpoint_shape(sizes, neuron.states[f].kind, interval), x.options().dtype(compute_type(x))));
-  if (interval && recurrent) results.push_back(empty_recurrent(x, sizes));
+  if (recurrent && interval) results.push_back(empty_recurrent(x, sizes));
   if (x.is_meta()) return results;
 
   Launch launch(index, x, sizes, options, interval, recurrent);
@@ -107,7 +157,9 @@ Tensors forward(int index, const OptionalTensors &inputs, const OptionalTensors 
   for (const int f : present) launch.args.last_state[f] = launch.write(*result++, neuron.states[f].kind, Launch::STATE);
   for (const int f : present)
     if (config.record[f]) launch.args.records[f] = launch.write(*result++, neuron.states[f].kind, Launch::SEQUENCE);
-  if (interval)
+  if (interval == MASK)
+    launch.args.mask = launch.write(*result++, LIF_PER_NEURON, Launch::CHECKPOINT);
+  else if (interval)
     for (const int f : present) launch.args.checkpoints[f] = launch.write(*result++, neuron.states[f].kind, Launch::CHECKPOINT);
   if (recurrent) {
     Launch::Recurrence recurrence = recurrence_of(neuron, params);
@@ -140,10 +192,15 @@ Tensors backward(int index, const OptionalTensors &grads, const OptionalTensors 
   lif_options options = make_options(neuron, config);
   const Tensor x = *item(inputs, 0);
   const bool recurrent = has_recurrence(neuron, params);
-  check_interval(neuron, x, config, interval, recurrent, false);
+  const bool params_need = std::any_of(needs.begin(), needs.end(), [&, k = 0](int64_t need) mutable {
+    const int place = k++ - neuron.n_inputs;
+    return need && place >= 0 && place < neuron.n_params;
+  });
+  check_interval(neuron, x, config, interval, recurrent, params_need);
   const std::vector<int> present = present_states(neuron, config.synapses, params);
+  const size_t kept = interval == MASK ? 1 : present.size() + recurrent;
   const size_t expected_grads = 1 + present.size() + std::count(config.record.begin(), config.record.end(), 1);
-  TORCH_CHECK_VALUE(grads.size() == expected_grads && checkpoints.size() == present.size() + recurrent &&
+  TORCH_CHECK_VALUE(grads.size() == expected_grads && checkpoints.size() == kept &&
                         (int)needs.size() == neuron.n_inputs + neuron.n_params + neuron.n_states,
                     neuron.name, "_backward: the lists of gradients, checkpoints or needs do not fit the neuron");
 
@@ -183,7 +240,11 @@ Tensors backward(int index, const OptionalTensors &grads, const OptionalTensors 
     if (config.record[f])
       launch.args.grad_records[f] =
           next_grad(std::string("the record ") + neuron.states[f].name, neuron.states[f].kind, Launch::SEQUENCE);
-  for (size_t k = 0; k < present.size(); k++) {
+  if (interval == MASK) {
+    check_made(neuron, "the mask", checkpoints[0], x, mask_shape(sizes), at::kInt);
+    launch.args.mask = launch.read(checkpoints[0], LIF_PER_NEURON, Launch::CHECKPOINT);
+  }
+  for (size_t k = 0; interval != MASK && k < present.size(); k++) {
     const lif_field &state = neuron.states[present[k]];
     check_made(neuron, std::string("the checkpoint of ") + state.name, checkpoints[k], x,
                checkpoint_shape(sizes, state.kind, interval), compute_type(x));

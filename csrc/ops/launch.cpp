@@ -27,10 +27,6 @@ static int storage_of(at::ScalarType type) {
   }
 }
 
-int64_t checkpoint_interval(const Tensor &x, int64_t synapses, bool recurrent) {
-  return recurrent || (x.is_cuda() && synapses > 2) ? 1 : LIF_CHECKPOINT_INTERVAL;
-}
-
 Launch::Launch(int index, const Tensor &x, const Sizes &sizes, const lif_options &options, int64_t interval, bool recurrent)
     : index_(index), neuron_(neuron(index)), x_(x), t_dim_(sizes.t_dim), b_dim_(sizes.b_dim) {
   for (const auto &size : sizes.trailing) trailing_.push_back(size.expect_int());
@@ -43,7 +39,7 @@ Launch::Launch(int index, const Tensor &x, const Sizes &sizes, const lif_options
   args.N = std::accumulate(trailing_.begin(), trailing_.end(), (int64_t)1, std::multiplies<int64_t>());
   args.S = sizes.S;
   args.storage = storage_of(x.scalar_type());
-  args.checkpoint_interval = (int)interval;
+  args.checkpoint_interval = interval == MASK ? 0 : (int)interval;
   args.options = options;
 }
 
@@ -197,7 +193,7 @@ void Launch::run_cuda(bool backward) {
 #ifdef LIF_CUDA
   const c10::cuda::CUDAGuard guard(x_.device());
   const lif_cuda_kernels *kernels = lif_find_cuda_kernels(index_, args.storage);
-  if (args.S > LIF_CUDA_MAX_CONSTANT_SYNAPSES) {
+  if (args.S > LIF_MAX_REPLAYED_SYNAPSES) {
     const Tensor workspace = at::empty({args.B * args.N * args.S * kernels->fields}, x_.options().dtype(compute_type(x_)));
     kept_.push_back(workspace);
     args.workspace = workspace.data_ptr();

@@ -25,6 +25,7 @@ struct Config {
   int64_t synapses;
   bool batch_first;
   std::vector<int64_t> record; /* a flag a state */
+  std::string memory;          /* what the backward needs from the forward: "mask", "recompute", "save"; "": chosen by itself */
 };
 
 const lif_neuron &neuron(int index);
@@ -36,12 +37,17 @@ inline int weights_place(const lif_neuron &neuron) { return neuron.n_params - 2;
 inline int bias_place(const lif_neuron &neuron) { return neuron.n_params - 1; }
 inline int spikes_place(const lif_neuron &neuron) { return neuron.n_states - 1; }
 
-/* The number of time steps between checkpoints. A replay is not possible with recurrence, nor on CUDA with more synapses than
- * are kept in registers: then every state is saved. */
-int64_t checkpoint_interval(const Tensor &x, int64_t synapses, bool recurrent);
+/* What the forward leaves for the backward, as one number: time steps between checkpoints (LIF_CHECKPOINT_INTERVAL: the steps
+ * between are computed again; 1: every state is saved), or MASK: the mask in their place. 0: nothing. */
+enum : int64_t { MASK = -1 };
 
-/* [out, last state..., records...], and with an interval the checkpoints of each state and with recurrence its input of each
- * step, (time, batch, currents). States that the layer does not have are left out. */
+/* By config.memory, or the least memory that will do. A replay is not possible with recurrence, nor on CUDA with more synapses
+ * than are kept in registers; a mask is enough only for some. Refuses by ValueError what cannot be had. */
+int64_t choose_memory(const lif_neuron &neuron, const Tensor &x, const OptionalTensors &params, const Config &config,
+                      bool param_gradients);
+
+/* [out, last state..., records...], and with an interval the checkpoints of each state, or the mask, and with recurrence its input
+ * of each step, (time, batch, currents). States that the layer does not have are left out. */
 Tensors forward(int index, const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
                 const Config &config, int64_t interval);
 

@@ -9,8 +9,9 @@
 #include "../neuron/neurons.h"
 #include "autograd.h"
 
-#define CONFIG_SCHEMA \
-  "float[] options, str surrogate, float[] surrogate_params, bool smooth, int synapses, bool batch_first, int[] record"
+#define CONFIG_SCHEMA                                                                                                     \
+  "float[] options, str surrogate, float[] surrogate_params, bool smooth, int synapses, bool batch_first, int[] record, " \
+  "str memory"
 #define PUBLIC_SCHEMA "(Tensor?[] inputs, Tensor?[] params, Tensor?[] state, " CONFIG_SCHEMA ") -> Tensor[]"
 #define FORWARD_SCHEMA "(Tensor?[] inputs, Tensor?[] params, Tensor?[] state, " CONFIG_SCHEMA ", int interval) -> Tensor[]"
 #define BACKWARD_SCHEMA                                                                        \
@@ -20,11 +21,15 @@
 
 #define CONFIG_PARAMETERS                                                                                                         \
   at::ArrayRef<double> options, c10::string_view surrogate, at::ArrayRef<double> surrogate_params, bool smooth, int64_t synapses, \
-      bool batch_first, at::IntArrayRef record
-#define CONFIG \
-  Config { options.vec(), std::string(surrogate), surrogate_params.vec(), smooth, synapses, batch_first, record.vec() }
-#define CONFIG_ARGUMENTS \
-  config.options, config.surrogate, config.surrogate_params, config.smooth, config.synapses, config.batch_first, config.record
+      bool batch_first, at::IntArrayRef record, c10::string_view memory
+#define CONFIG                                                                                                  \
+  Config {                                                                                                      \
+    options.vec(), std::string(surrogate), surrogate_params.vec(), smooth, synapses, batch_first, record.vec(), \
+        std::string(memory)                                                                                     \
+  }
+#define CONFIG_ARGUMENTS                                                                                                        \
+  config.options, config.surrogate, config.surrogate_params, config.smooth, config.synapses, config.batch_first, config.record, \
+      config.memory
 
 namespace lif {
 

@@ -67,6 +67,7 @@ def alif(
     record: Sequence[str] = (),
     batch_first: bool = True,
     smooth: bool = False,
+    memory: str | None = None,
 ) -> ALIFResult:
     """Adaptive leaky integrate-and-fire over a whole sequence, in one kernel.
 
@@ -110,6 +111,8 @@ def alif(
         record: names out of "v", "i", "b", "irec", "spikes" whose value after each step is returned too.
         batch_first: False for x of (time, batch, ...). Default: True.
         smooth: put the surrogate's antiderivative in the spike's place, to check gradients by finite differences.
+        memory: what is kept from the forward for the backward: "recompute" (every 16th state; the steps between are computed
+            again) or "save" (every state). The results are the same to the last bit. Default: "recompute", "save" with w_rec.
 
     Returns:
         `ALIFResult`: spikes laid out like x, final state, records. Gradients flow from all of them to x, the parameters, the
@@ -154,6 +157,7 @@ def alif(
         synapses=int(synapse),
         batch_first=batch_first,
         record=record,
+        memory=memory,
     )
     traces = {"spikes": spikes, **records}
     if "irec" in record and w_rec is not None:

@@ -48,6 +48,7 @@ def cuba_lif(
     record: Sequence[str] = (),
     batch_first: bool = True,
     smooth: bool = False,
+    memory: str | None = None,
 ) -> CubaLIFResult:
     """Current-based leaky integrate-and-fire by forward Euler over a whole sequence, in one kernel.
 
@@ -97,6 +98,8 @@ def cuba_lif(
         record: names out of "v", "i", "refractory", "irec", "spikes" whose value after each step is returned too.
         batch_first: False for x of (time, batch, ...). Default: True.
         smooth: put the surrogate's antiderivative in the spike's place, to check gradients by finite differences.
+        memory: what is kept from the forward for the backward: "recompute" (every 16th state; the steps between are computed
+            again) or "save" (every state). The results are the same to the last bit. Default: "recompute", "save" with w_rec.
 
     Returns:
         `CubaLIFResult`: spikes laid out like x, final state, records. Gradients flow from all of them (but the refractory state)
@@ -141,6 +144,7 @@ def cuba_lif(
         smooth=smooth,
         batch_first=batch_first,
         record=record,
+        memory=memory,
     )
     for values in (final, records):
         if "refractory" in values:

@@ -26,6 +26,7 @@ def li(
     state: Sequence[Tensor | None] | None = None,
     record: Sequence[str] = (),
     batch_first: bool = True,
+    memory: str | None = None,
 ) -> LIResult:
     """Leaky integrator with an exponential synapse over a whole sequence, in one kernel; it does not spike.
 
@@ -52,6 +53,8 @@ def li(
         state: initial (v, i), or an `LIState`; None, or an entry None, starts at zero.
         record: names out of "v", "i" whose value after each step is returned too.
         batch_first: False for x of (time, batch, ...). Default: True.
+        memory: what is kept from the forward for the backward: "recompute" (every 16th state; the steps between are computed
+            again) or "save" (every state). The results are the same to the last bit. Default: "recompute".
 
     Returns:
         `LIResult`: v laid out like x, final state, records. Gradients flow from all of them to x, the parameters and the initial
@@ -75,6 +78,7 @@ def li(
         options={"synapse": check_choice("li", "synapse", synapse, SYNAPSES)},
         batch_first=batch_first,
         record=[name for name in record if name != "v"],
+        memory=memory,
     )
     traces = {"v": v, **records}
     return LIResult(v, LIState(final["v"], final["i"]), {name: traces[name] for name in record})

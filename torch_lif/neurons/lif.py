@@ -44,6 +44,7 @@ def lif(
     record: Sequence[str] = (),
     batch_first: bool = True,
     smooth: bool = False,
+    memory: str | None = None,
 ) -> LIFResult:
     """Leaky integrate-and-fire over a whole sequence, in one kernel.
 
@@ -77,6 +78,9 @@ def lif(
         record: names out of "v", "i", "irec", "spikes" whose value after each step is returned too; "irec" is the recurrent input.
         batch_first: False for x of (time, batch, ...). Default: True.
         smooth: put the surrogate's antiderivative in the spike's place, to check gradients by finite differences.
+        memory: what is kept from the forward for the backward: "mask" (a bit a neuron and step: if the surrogate is `StepPWL` or
+            `Heaviside` and no parameter requires a gradient), "recompute" (every 16th state; the steps between are computed again),
+            "save" (every state). The results are the same to the last bit. Default: the first of these that is possible.
 
     Returns:
         `LIFResult`: spikes (batch, time, *neurons) in x's dtype, final state, records. Gradients flow from all of them to x, noise,
@@ -112,6 +116,7 @@ def lif(
         synapses=synapses,
         batch_first=batch_first,
         record=record,
+        memory=memory,
     )
     traces = {"spikes": spikes, **records}
     if "irec" in record and w_rec is not None:

@@ -136,7 +136,7 @@ class _LIFModule(TorchModule):
         x = x.unsqueeze(0) if x.dim() == 2 else x
         dtype = torch.promote_types(x.dtype, self._dtype())
         # Promotion again: a call in float64 leaves float64 states, which the next call in float32 must not round.
-        if any(state.dtype == torch.float64 for state in self.state().values()):
+        if torch.float64 in [state.dtype for state in self.state().values()]:
             dtype = torch.promote_types(dtype, torch.float64)
         return x.expand(*x.shape[:2], self.size_in).to(dtype)
 
@@ -260,7 +260,7 @@ class LIFBaseTorch(_LIFModule):
         if leak is None or name not in VIEWS or VIEWS[name][0] == leak.stored:
             return None
         view, which = VIEWS[name]
-        return leak, view, next(own for own, known in VIEWS.items() if known == (leak.stored, which))
+        return leak, view, [own for own, known in VIEWS.items() if known == (leak.stored, which)][0]  # noqa: RUF015 (for torch.compile)
 
     def __getattr__(self, name: str) -> Any:
         seen = self._seen_leak(name)

@@ -215,10 +215,13 @@ class TorchModule(nn.Module):
     def _get_attribute_family(self, type_name: str, family: str | Sequence[str] | None = None) -> TorchModuleParameters:
         """By this name Rockpool's combinators collect the attributes of the modules in them."""
         families = (family,) if isinstance(family, str) else family
+        # A list, not a generator: torch.compile of PyTorch 2.11 cannot make a dict of one.
         return TorchModuleParameters(
-            (name, getattr(self, name))
-            for name, attribute in self._attributes.items()
-            if attribute.kind == type_name and (families is None or attribute.family in families)
+            [
+                (name, getattr(self, name))
+                for name, attribute in self._attributes.items()
+                if attribute.kind == type_name and (families is None or attribute.family in families)
+            ]
         )
 
     def parameters(  # type: ignore[override]

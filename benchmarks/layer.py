@@ -1,0 +1,269 @@
+"""The subcommands `layer` and `scaling`: neurons alone, without a matrix product round them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from torch_lif import _C, surrogate
+
+from . import peers, suite
+from .cases import CASES, MODE_OF_OTHERS, PASSES, Case, Shape
+from .contenders import BASELINE, CONTENDERS, OURS, Contender
+from .measure import Budget, Meter, keep_memory
+from .report import Report, Row, read
+
+SHAPES = {
+    "cpu": "100x8x128,500x16x512,500x16x4096",
+    "cuda": "100x16x4096,500x1x4096,500x16x512,500x16x4096,500x16x16384,200x256x4096,2000x16x4096",
+}
+QUICK_SHAPES = {"cpu": "200x16x512", "cuda": "500x16x4096"}
+FULL = {"cpu": Budget(20, 0.5, 20.0), "cuda": Budget(20, 0.02, 1.5)}
+QUICK = Budget(5, 0.02, 0.3)
+DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "bfloat16", "float16")}
+SURROGATES = {name: getattr(surrogate, kind) for name, (kind, _) in _C.surrogates().items()}
+
+CENTRE = {"cpu": Shape(250, 16, 512), "cuda": Shape(500, 16, 4096)}
+QUICK_CENTRE = {"cpu": Shape(100, 4, 256), "cuda": Shape(200, 16, 1024)}
+FACTORS, QUICK_FACTORS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4), (1 / 4, 1, 4)
+LOOP_LIMIT = {"cpu": 8 * 2**20, "cuda": 256 * 2**20}
+"""`scaling`: largest number of neuron-steps that the plain loop is measured for; beyond it takes seconds, or all memory."""
+CHILD_SECONDS = 900
+"""How long a contender in a process of its own may take before it counts as failed."""
+
+
+def parse_shapes(text: str) -> list[Shape]:
+    """ "500x16x512,100x8x128" as shapes (T, B, N)."""
+    shapes = []
+    for part in text.split(","):
+        numbers = part.strip().split("x")
+        if len(numbers) != 3 or not all(n.isascii() and n.isdigit() and int(n) > 0 for n in numbers):
+            raise argparse.ArgumentTypeError(f"shape {part!r}, expected TxBxN, numbers above 0, such as 500x16x512,100x8x128")
+        shapes.append(Shape(*map(int, numbers)))
+    return shapes
+
+
+def add_timing_options(p: argparse.ArgumentParser) -> None:
+    """Options of all that measures."""
+    budgets = {}
+    for name in Budget._fields:
+        cpu, cuda, quick = (getattr(budget, name) for budget in (FULL["cpu"], FULL["cuda"], QUICK))
+        budgets[name] = f"{cpu} (GPU: {cuda}; --quick: {quick})"
+    p.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda if there is one")
+    p.add_argument("--threads", type=int, help="CPU threads, default: PyTorch's")
+    p.add_argument("--repeats", type=int, help=f"fewest repeats, default: {budgets['repeats']}")
+    p.add_argument("--min-time", type=float, help=f"fewest seconds of repeats, default: {budgets['min_time']}")
+    p.add_argument("--max-time", type=float, help=f"seconds after which no repeat starts, default: {budgets['max_time']}")
+    p.add_argument("--quick", action="store_true", help="small shapes, few repeats: under a minute")
+    p.add_argument("--keep-memory", action="store_true", help="CPU: let malloc keep freed memory, to be rid of page faults")
+    p.add_argument("--json", type=Path, metavar="FILE", help="default: runs/benchmarks/<subcommand>-<device>.json")
+
+
+def add_options(p: argparse.ArgumentParser) -> None:
+    """Options of `layer` and `scaling`."""
+    known = [*CONTENDERS, *(peer.name for peer in peers.PEERS)]
+    p.add_argument("cases", nargs="*", metavar="CASE", help=f"out of {', '.join(CASES)}; default: all, or those of --cases")
+    p.add_argument("--cases", nargs="+", dest="more_cases", metavar="CASE", default=[], help="the same")
+    p.add_argument("--dtypes", "--dtype", nargs="+", choices=DTYPES, help="of the sequences; default: float32 bfloat16")
+    p.add_argument("--surrogate", choices=SURROGATES, default="step_pwl", help="default: step_pwl")
+    p.add_argument("--trainable", action="store_true", help="gradients of all parameters too")
+    p.add_argument("--contenders", nargs="+", choices=known, metavar="NAME", help=f"default: all; known: {', '.join(known)}")
+    p.add_argument("--no-eager", action="store_true", help="leave out the plain loop, and with it the check of results")
+    p.add_argument("--no-peers", action="store_true", help="leave out other libraries")
+    add_timing_options(p)
+
+
+def method(meter: Meter, a: argparse.Namespace) -> list[str]:
+    """How the figures were come by, for whoever reads them."""
+    cuda = meter.device == "cuda"
+    cache = f"cache: cold, flushed before each repeat by {meter.flush_bytes // 2**20} MiB; {'L2' if cuda else 'last level'}: "
+    cache += f"{meter.cache // 2**20} MiB"
+    if meter.flush_bytes <= meter.cache:
+        cache += ", which is NOT smaller: arrays may have stayed in it"
+    if cuda:
+        clock = (
+            "device events round each repeat, host time included, for the GPU is idle when it starts; (graph): replay of a CUDA "
+        )
+        clock += (
+            "graph, launched while the flush runs: kernel time; in a row: wall clock of calls after another, cache not flushed; "
+        )
+        clock += "peak MiB: most that PyTorch had allocated during a call, with its inputs and outputs"
+    else:
+        clock = "wall clock, with the allocation and release of results; "
+        if a.keep_memory:
+            clock += "malloc was told to keep freed memory (--keep-memory), which it does not by default"
+        else:
+            clock += "large ones come from the system and go back to it in each call (--keep-memory: they do not)"
+        clock += (
+            "; faults: estimated share of page faults; others: CPUs busy with other processes; peak memory: PyTorch counts none"
+        )
+    return [cache, f"time: {clock}"]
+
+
+def layer_method(a: argparse.Namespace) -> list[str]:
+    gradients = "x and all parameters" if a.trainable else "x"
+    checked = (
+        "results were NOT checked (--no-eager)"
+        if a.no_eager
+        else f"speed-up: over {BASELINE}; outputs were compared with its first, other libraries' with loops of their own equations"
+    )
+    lines = [
+        f"forward: no gradients; forward+backward: gradients of {gradients}; batch first, parameters differ by neuron; "
+        "compilation, lazy or not, lies before the first repeat",
+        f"ms: median; Mns/s: million neuron-steps a second; GB/s: fewest bytes/median; of copy: GB/s over copy's; {checked}",
+        f"keeps: what the forward leaves to the backward; what has no such modes is counted with the bytes of {MODE_OF_OTHERS}",
+    ]
+    absent = ", ".join(peers.missing())
+    return lines if a.no_peers or not absent else [*lines, f"not installed: {absent}"]
+
+
+def select(a: argparse.Namespace, device: str) -> list[Contender]:
+    """Who takes part, by default all who are installed."""
+    if a.contenders:
+        every = peers.all_contenders()
+        return [every[name] for name in a.contenders]
+    found = CONTENDERS if a.no_peers else peers.all_contenders()
+    return [
+        c
+        for name, c in found.items()
+        if not (name.startswith(BASELINE) and a.no_eager) and device not in c.on_request and not (a.quick and c.on_request)
+    ]
+
+
+def meter_for(p: argparse.ArgumentParser, a: argparse.Namespace) -> Meter:
+    device = a.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        p.error("--device cuda, but PyTorch finds no GPU")
+    if a.threads is not None and a.threads < 1:
+        p.error(f"--threads {a.threads}, expected 1 or more")
+    if a.threads is not None:
+        torch.set_num_threads(a.threads)
+    if a.keep_memory and device == "cpu":
+        keep_memory()
+    given = {name: getattr(a, name) for name in Budget._fields if getattr(a, name) is not None}
+    return Meter(device, (QUICK if a.quick else FULL[device])._replace(**given))
+
+
+def chosen_cases(p: argparse.ArgumentParser, a: argparse.Namespace) -> list[str]:
+    for name in set(a.contenders or ()) & set(peers.missing()):
+        p.error(f"--contenders {name!r}, which is not installed")
+    names = [*a.cases, *a.more_cases]
+    for name in names:
+        if name != "all" and name not in CASES:
+            p.error(f"case {name!r}, expected all or one of {', '.join(CASES)}")
+    return list(CASES) if not names or "all" in names else list(dict.fromkeys(names))
+
+
+def sweep(a: argparse.Namespace, device: str) -> list[tuple[str, Shape]]:
+    """Shapes of `scaling`, one axis varied at a time."""
+    centre = (QUICK_CENTRE if a.quick else CENTRE)[device]
+    shapes = []
+    for axis, field in (("T", "steps"), ("B", "batch"), ("N", "neurons")):
+        for factor in QUICK_FACTORS if a.quick else FACTORS:
+            size = int(getattr(centre, field) * factor)
+            shapes.append((axis, centre._replace(**{field: max(size, 1)})))
+    return list(dict.fromkeys(shapes))
+
+
+def run(p: argparse.ArgumentParser, a: argparse.Namespace, meter: Meter, report: Report, path: Path) -> None:
+    """Fills the report and writes it after each row: a run that is stopped keeps what it has."""
+    names = chosen_cases(p, a)
+    cases = [CASES[name] for name in names]
+    contenders = select(a, meter.device)
+    here = [c for c in contenders if not peers.elsewhere(c.name)]
+    scaling = report.kind == "scaling"
+    if scaling:
+        shapes = sweep(a, meter.device)
+        names = names if a.cases or a.more_cases else ["lif"]
+        cases = [CASES[name] for name in names]
+        here = [c for c in here if c.name in (OURS, BASELINE)]
+    else:
+        given = a.shapes or parse_shapes((QUICK_SHAPES if a.quick else SHAPES)[meter.device])
+        shapes = [("", shape) for shape in given]
+    dtypes = a.dtypes or (["float32"] if a.quick or scaling else ["float32", "bfloat16"])
+    report.method += layer_method(a)
+    if meter.device == "cpu" and not a.contenders and "compiled step" in CONTENDERS:
+        report.method.append("left out: compiled step (on the CPU only by --contenders, for compiling takes long)")
+
+    each = [suite.Options(DTYPES[name], a.trainable, SURROGATES[a.surrogate]()) for name in dtypes]
+    total = sum(suite.count(cases, shapes, options, here, meter.device) for options in each)
+    with tqdm(total=total, file=sys.stderr, unit="row", leave=False) as bar:
+        for options in each:
+            for case in cases:
+                for axis, shape in shapes:
+                    large = scaling and shape.steps * shape.batch * shape.neurons > LOOP_LIMIT[meter.device]
+                    some = [c for c in here if not (large and c.name == BASELINE)]
+                    for row in suite.measure_all([case], [(axis, shape)], options, some, meter):
+                        report.rows.append(row)
+                        report.keep(path)
+                        bar.set_description(row.title, refresh=False)
+                        bar.update()
+        report.sort()
+        if not scaling:
+            run_elsewhere(contenders, cases, [shape for _, shape in shapes], dtypes, a, report, bar)
+
+
+def run_elsewhere(
+    contenders: Sequence[Contender],
+    cases: Sequence[Case],
+    shapes: Sequence[Shape],
+    dtypes: Sequence[str],
+    a: argparse.Namespace,
+    report: Report,
+    bar: tqdm,
+) -> None:
+    """Contenders that need another environment than this process has, each in a process of its own."""
+    device = report.machine["device"]
+    for contender in contenders:
+        environment = peers.elsewhere(contender.name)
+        part = [case.name for case in cases if any(contender.takes_part(case, device, dtype) for dtype in dtypes)]
+        if not environment or not part:
+            continue
+        bar.set_description(contender.name)
+        folder = Path(tempfile.mkdtemp())
+        path = folder / "rows.json"
+        command = [sys.executable, "-m", "benchmarks", "layer", *part, "--contenders", contender.name, "--json", str(path)]
+        command += ["--shapes", ",".join(map(str, shapes)), "--device", device, "--dtypes", *dtypes, "--surrogate", a.surrogate]
+        command += ["--threads", str(report.machine["threads"]), *(["--trainable"] if a.trainable else [])]
+        command += [*(["--quick"] if a.quick else []), *(["--keep-memory"] if a.keep_memory else [])]
+        for name in Budget._fields:
+            if getattr(a, name) is not None:
+                command += [f"--{name.replace('_', '-')}", str(getattr(a, name))]
+        root = str(Path(__file__).parent.parent)
+        variables = os.environ | environment | {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+        error = "ended without a result"
+        try:
+            done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=CHILD_SECONDS, check=False)
+            error = (done.stderr.strip().splitlines() or [error])[-1]
+        except subprocess.TimeoutExpired:
+            error = f"took more than {CHILD_SECONDS} seconds"
+        if path.exists():
+            report.rows += read(path).rows
+        missing = [
+            (c, s, d, n)
+            for c in part
+            for s in shapes
+            for d in dtypes
+            for n in PASSES
+            if (c, s, d, n) not in found(report, contender)
+        ]
+        for case, shape, dtype, pass_name in missing:
+            if contender.dtypes is None or dtype in contender.dtypes:
+                report.rows.append(
+                    Row(case, contender.name, pass_name, tuple(shape), dtype, "", 0, remark=contender.remark, error=error)
+                )
+        shutil.rmtree(folder)
+    report.sort()
+
+
+def found(report: Report, contender: Contender) -> set[tuple[str, tuple[int, ...], str, str]]:
+    return {(r.case, r.shape, r.dtype, r.pass_name) for r in report.rows if r.implementation == contender.name}

@@ -1,0 +1,328 @@
+"""Other libraries, networks, scaling and the page: each as it is and with something broken. Needs no other library and no GPU."""
+
+import dataclasses
+import json
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import torch_lif as lif
+
+ROOT = Path(__file__).parent.parent
+sys.path.append(str(ROOT))
+
+pytest.importorskip("tqdm")
+pytest.importorskip("resource", reason="getrusage() is of Unix")
+
+from benchmarks import cases, cli, contenders, layer, machine, measure, network, peers, report, suite  # noqa: E402
+from benchmarks.cases import CASES, PASSES, Shape  # noqa: E402
+from benchmarks.contenders import BASELINE, CONTENDERS, OURS  # noqa: E402
+
+SHAPE = Shape(60, 3, 24)
+OPTIONS = suite.Options(torch.float32, False, lif.StepPWL())
+FAST = ["--device", "cpu", "--repeats", "1", "--min-time", "0", "--max-time", "0.01"]
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch, tmp_path):
+    """A cache that is flushed at once; no library that happens to be installed; files in a folder of the test's."""
+    monkeypatch.setattr(measure, "cache_bytes", lambda device: 2**20)
+    monkeypatch.setattr(measure, "FLUSH_LEAST", {"cpu": 2**20, "cuda": 2**20})
+    monkeypatch.setattr(measure, "WARM_UP", 0.0)
+    monkeypatch.setattr(peers, "PEERS", [dataclasses.replace(peer, module="no_such_module") for peer in peers.PEERS])
+    monkeypatch.chdir(tmp_path)
+
+
+def meter():
+    return measure.Meter("cpu", measure.Budget(3, 0.0, 1.0))
+
+
+class Loop(nn.Module):
+    """A made-up library's layer: a peer's own equations with a gradient, and whatever `spoil` does to its spikes."""
+
+    def __init__(self, steps, spoil=lambda s: s):
+        super().__init__()
+        self.steps, self.spoil, self.scale = steps, spoil, nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        spikes = torch.stack(self.steps(x.detach().unbind(0)))
+        return self.spoil(spikes) + self.scale.detach() * (x - x.detach())
+
+
+def peer(build, **changes):
+    """The first entry of the table, as a library that is installed."""
+    changes = {"module": "torch", "devices": None} | changes
+    return dataclasses.replace(peers.PEERS[0], name="made up", build=build, **changes)
+
+
+def rows_of(one):
+    return list(suite.measure_all([CASES["lif"]], [("", SHAPE)], OPTIONS, [CONTENDERS[BASELINE], one.contender()], meter()))
+
+
+@pytest.mark.parametrize("index", range(len(peers.PEERS)), ids=[peer.name for peer in peers.PEERS])
+def test_every_peer_has_equations_that_spike(index):
+    """The check that stands before each timing passes for a layer that follows the equations, in the layout that the peer has."""
+    one = peers.PEERS[index]
+    case = CASES[one.case]
+
+    def build(neurons):
+        made = Loop(one.steps)
+        return made, (lambda x: made(x.transpose(0, 1)).transpose(0, 1)) if one.batch_first else made
+
+    contender = dataclasses.replace(one, build=build).contender()
+    problem = cases.build(case, Shape(200, 2, 50), torch.float32, "cpu", False, lif.StepPWL())
+    verdict = suite.check([contender], problem)[one.name]
+    assert verdict.error == ""
+    assert "in 0 of 20000 places" in verdict.check
+    assert one.package in contender.remark
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("SpikingJelly LIFNode", {"decay_mem": peers.DECAY, "max_spikes": 1}),
+        ("sinabs LIF", {"decay_mem": peers.DECAY}),
+        ("Rockpool LIFTorch", {"decay_mem": peers.DECAY, "decay_syn": peers.SYNAPSE}),
+        ("sinabs ALIF", {"decay_mem": peers.DECAY, "decay_adapt": peers.ADAPTATION, "adapt_scale": 7.5}),
+        ("norse LIF", {"rate_mem": 0.05, "rate_syn": 0.1, "synapse": "at_once"}),
+    ],
+)
+def test_equations_shared_with_ours(name, arguments):
+    """The peers' loops, beside the neurons of torch_lif that have the same equations: decays are rounded otherwise."""
+    one = next(peer for peer in peers.PEERS if peer.name == name)
+    case = CASES[one.case]
+    x = torch.rand(2, 300, 80) * case.drive
+    theirs = torch.stack(one.steps(x.unbind(1)), 1)
+    ours = getattr(lif.functional, case.neuron)(x, **arguments)[0]
+    assert theirs.mean() > 0.02
+    assert (theirs != ours).float().mean() < suite.FLIPPED
+
+
+def test_a_peer_is_measured_beside_the_loop():
+    steps = peers.PEERS[0].steps
+    rows = rows_of(peer(lambda neurons: (made := Loop(steps), made)))
+    theirs = [row for row in rows if row.implementation == "made up"]
+    assert [row.pass_name for row in theirs] == list(PASSES)
+    assert all(row.samples and not row.error and "its own equations' in 0 of" in row.check for row in theirs)
+    assert all("one decay for all neurons" in row.remark for row in theirs)
+
+
+def test_peers_that_fail_are_reported_and_the_rest_runs():
+    steps = peers.PEERS[0].steps
+
+    def raises(neurons):
+        raise ImportError("undefined symbol: _ZN3c10\nand more")
+
+    broken = {
+        "ImportError: undefined symbol: _ZN3c10": peer(raises),
+        "spikes differ from its own equations' in": peer(lambda n: (made := Loop(steps, lambda s: s.roll(1, 0)), made)),
+        "no work that others could be compared with": peer(lambda n: (made := Loop(steps), made), drive=0.0),
+        "output is (60, 3)": peer(lambda n: (made := Loop(steps, lambda s: s), lambda x: made(x)[..., 0])),
+        "ModuleNotFoundError": peer(peers.build_snntorch) if "snntorch" not in sys.modules else peer(raises),
+    }
+    for message, one in broken.items():
+        rows = rows_of(one)
+        assert len(rows) == 2 * len(PASSES)
+        for row in rows:
+            assert bool(row.error) == (row.implementation == "made up")
+            assert not row.error or message in row.error or "ImportError" in row.error
+
+
+def test_absent_peers_are_listed(capsys):
+    assert cli.main(["layer", "li", "--shapes", "20x1x8", "--dtypes", "float32", *FAST]) == 0
+    out = capsys.readouterr().out
+    assert "not installed: SpikingJelly LIFNode, " in out
+    assert "Rockpool LIFTorch" in out
+    with pytest.raises(SystemExit):
+        cli.main(["layer", "--contenders", "sinabs LIF"])
+    assert "'sinabs LIF', which is not installed" in capsys.readouterr().err
+
+
+def test_a_compiled_step_that_fails_does_not_stop_the_run(monkeypatch, capsys):
+    """That it works takes a compiler and ten seconds: the benchmark itself checks its output before it is timed."""
+
+    def refuse(*args, **options):
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    arguments = ["--shapes", "20x1x8", "--dtypes", "float32", "--contenders", OURS, BASELINE, "compiled step", *FAST]
+    assert cli.main(["layer", "lif", *arguments]) == 1
+    out = capsys.readouterr().out
+    assert "failed: lif 20x1x8 float32 forward compiled step: RuntimeError: no compiler here" in out
+    assert out.count("failed") == 4  # two rows, two notes
+
+
+def test_a_compiled_step_is_the_loop(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda step, **options: step)
+    for name in ("lif", "cuba-lif", "alif", "cuba-refractory", "li"):
+        problem = cases.build(CASES[name], SHAPE, torch.float32, "cpu", False, lif.StepPWL())
+        found, expected = contenders.CompiledStep()(problem), contenders.loop(problem)
+        assert torch.equal(found, expected)
+        gradients = [torch.autograd.grad(out, problem.x, problem.grad_out)[0] for out in (found, expected)]
+        torch.testing.assert_close(*gradients)
+
+
+def run_elsewhere(monkeypatch, environment, contender):
+    """What a process of its own finds for a contender."""
+    monkeypatch.setattr(peers, "elsewhere", lambda name: environment if name == contender.name else {})
+    a = cli.parser().parse_args(["layer", *FAST, "--quick"])
+    made = report.Report("layer", "", "", machine.describe("cpu"), [], [])
+    layer.run_elsewhere(
+        [contender], [CASES["li"]], [Shape(20, 1, 8)], ["float32"], a, made, types.SimpleNamespace(set_description=print)
+    )
+    return made.rows
+
+
+def test_a_process_of_its_own(monkeypatch):
+    rows = run_elsewhere(monkeypatch, {"TORCH_LIF_ISA": "baseline"}, CONTENDERS[BASELINE])
+    assert [(row.case, row.implementation, row.shape, row.error) for row in rows] == [("li", BASELINE, (20, 1, 8), "")] * 2
+    assert all(row.samples for row in rows)
+
+
+def test_a_process_of_its_own_that_fails(monkeypatch):
+    rows = run_elsewhere(monkeypatch, {"TORCH_LIF_ISA": "no such thing"}, CONTENDERS[BASELINE])
+    assert [row.pass_name for row in rows] == list(PASSES)
+    assert all("no such thing" in row.error for row in rows)
+
+
+def test_environments_are_seen(monkeypatch):
+    variable = "SJ_LIF_CUDA_IMPLEMENTATION"
+    monkeypatch.delenv(variable, raising=False)
+    assert peers.elsewhere("SpikingJelly LIFNode triton") == {variable: "triton"}
+    assert peers.elsewhere("sinabs LIF") == peers.elsewhere(OURS) == {}
+    monkeypatch.setenv(variable, "triton")
+    assert peers.elsewhere("SpikingJelly LIFNode triton") == {}
+    assert peers.elsewhere("SpikingJelly LIFNode cuda") == {variable: "cuda"}
+
+
+def by_contender(rows, case):
+    return {row.implementation: row for row in rows if row.case == case}
+
+
+def test_network(capsys):
+    pytest.importorskip("numpy")
+    sizes = ["--neurons", "40", "60", "--steps", "30", "--batch", "2", "--kinds", "lif", "cuba-lif", "alif"]
+    assert cli.main(["network", *sizes, *FAST, "--json", "network.json"]) == 0
+    found = report.read(Path("network.json"))
+    assert found.kind == "network"
+    assert len(found.rows) == 3 * 2 * 3 + 2
+    assert all(row.samples and not row.error for row in found.rows)
+    for case in dict.fromkeys(row.case for row in found.rows):
+        assert by_contender(found.rows, case)[OURS].check == "output equal to eager's"
+    assert by_contender(found.rows, "2 x (Linear, lif)")[OURS].spike_rate > 0
+    assert found.derived(by_contender(found.rows, "example")[OURS])["speedup"] > 0
+    assert "speed-up: over eager" in capsys.readouterr().out
+
+
+def test_a_network_that_differs_or_fails_is_reported(monkeypatch):
+    def build(size, backend):
+        if size == 60:
+            raise MemoryError("no room")
+        return lif.LIF(size, threshold=0.5 if backend == "fused" else 1.0, backend=backend)
+
+    def no_example(*args):
+        raise ModuleNotFoundError("No module named 'sklearn'")
+
+    monkeypatch.setitem(network.NEURONS, "lif", build)
+    monkeypatch.setattr(network, "build_example", no_example)
+    sizes = ["--neurons", "40", "60", "--steps", "30", "--batch", "2"]
+    assert cli.main(["network", *sizes, *FAST, "--json", "network.json"]) == 1
+    errors = {(r.shape[2], r.implementation): r.error for r in report.read(Path("network.json")).rows if r.case != "example"}
+    assert "output differs from eager's in" in errors[40, OURS]
+    assert errors[40, BASELINE] == errors[40, network.FLOOR] == errors[60, network.FLOOR] == ""
+    assert errors[60, OURS] == errors[60, BASELINE] == "MemoryError: no room"
+    assert [r.error for r in report.read(Path("network.json")).rows if r.case == "example"] == [
+        "ModuleNotFoundError: No module named 'sklearn'"
+    ] * 2
+
+
+def test_scaling(monkeypatch):
+    monkeypatch.setattr(layer, "QUICK_CENTRE", {"cpu": Shape(40, 2, 32)})
+    monkeypatch.setattr(layer, "LOOP_LIMIT", {"cpu": 40 * 2 * 32})
+    assert cli.main(["scaling", "--quick", *FAST, "--json", "scaling.json"]) == 0
+    found = report.read(Path("scaling.json"))
+    assert {row.case for row in found.rows} == {"lif"}
+    ours = [row for row in found.rows if row.implementation == OURS and row.pass_name == "forward"]
+    axes = {axis: sorted(row.shape for row in ours if row.axis == axis) for axis in "TBN"}
+    assert axes == {
+        "T": [(10, 2, 32), (40, 2, 32), (160, 2, 32)],
+        "B": [(40, 1, 32), (40, 2, 32), (40, 8, 32)],
+        "N": [(40, 2, 8), (40, 2, 32), (40, 2, 128)],
+    }
+    assert max(row.shape[0] * row.shape[1] * row.shape[2] for row in found.rows if row.implementation == BASELINE) == 40 * 2 * 32
+    for row in ours:
+        figures = found.derived(row)
+        assert figures["limit_ms"] == pytest.approx(figures["ms"] * figures["copy_fraction"])
+
+
+def is_png(path):
+    return path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 5000
+
+
+def test_report_from_tiny_runs(capsys):
+    pytest.importorskip("matplotlib")
+    assert cli.main(["layer", "lif", "li", "--shapes", "40x2x16", "--dtypes", "float32", *FAST, "--json", "a.json"]) == 0
+    assert cli.main(["scaling", "li", "--quick", *FAST, "--json", "b.json"]) == 0
+    capsys.readouterr()
+    assert cli.main(["report", "a.json", "b.json", "--out", "docs/page.md"]) == 0
+    out = capsys.readouterr().out
+    page = Path("docs/page.md").read_text()
+    figures = sorted(Path("docs/page-figures").iterdir())
+    names = [path.name for path in figures]
+    assert names == [f"1-layer-cpu-{name}.png" for name in ("bars-li", "bars-lif", "roofline")] + [
+        "2-scaling-cpu-scaling-li-float32.png"
+    ]
+    for path in figures:
+        assert is_png(path)
+        assert f"(page-figures/{path.name})" in page
+        assert str(path) in out
+    found = report.read(Path("a.json"))
+    assert page.count("\n## ") == 2
+    assert found.command in page
+    assert found.date in page
+    assert machine.processor() in page
+    assert f"PyTorch {torch.__version__}" in page
+    rows = [line for line in page.splitlines() if line.startswith("| li") and " 40x2x16 " in line]
+    assert len(rows) == len(found.rows)
+    assert len({line.count("|") for line in rows}) == 1
+
+
+def test_report_of_failures_alone():
+    """No figure, but what happened; and what would break a table is escaped."""
+    pytest.importorskip("matplotlib")
+    copies = [measure.Copy(10**9, [0.05], 10**9, [0.15], 1000)]
+    failed = report.Row("lif", "a|b", "forward", (1, 2, 3), "float32", "T", 8, error="RuntimeError: <broke>")
+    report.Report("layer", "made up", "2026-01-01", machine.describe("cpu"), [], copies, [failed]).write(Path("c.json"))
+    assert cli.main(["report", "c.json", "--out", "page.md"]) == 0
+    page = Path("page.md").read_text()
+    assert "a\\|b" in page
+    assert "RuntimeError: &lt;broke>" in page
+    assert "![" not in page
+
+
+def test_figures_carry_what_is_cited():
+    pytest.importorskip("matplotlib")
+    from benchmarks import page
+
+    place = machine.describe("cpu") | {"gpu": "Some GPU"}
+    place["versions"]["cuda"] = "99.1"
+    made = report.Report("layer", "python -m benchmarks layer", "2026-01-01", place, [], [])
+    text = page.citation(made)
+    for part in ("Some GPU", "CUDA 99.1", torch.__version__, "2026-01-01", "python -m benchmarks layer"):
+        assert part in text
+
+
+def test_a_run_that_is_stopped_keeps_what_it_has(monkeypatch):
+    def stop(problem):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report, "KEEP_SECONDS", 1e9)
+    monkeypatch.setitem(CONTENDERS, "stop", contenders.Contender("stop", stop, cases=("li",)))
+    with pytest.raises(KeyboardInterrupt):
+        cli.main(["layer", "lif", "li", "--shapes", "20x1x8", "--dtypes", "float32", *FAST, "--json", "stopped.json"])
+    rows = json.loads(Path("stopped.json").read_text())["rows"]
+    assert {row["case"] for row in rows} == {"lif"}

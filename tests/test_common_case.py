@@ -1,0 +1,83 @@
+"""The common case has kernels of its own: on the GPU, x alone and nothing recorded; on the CPU, nothing optional given. They give
+the bits of the plain loop, and those of the general kernels."""
+
+import math
+
+import pytest
+import torch
+from cases import CASES, assert_same_bits, leaves, loss, make, outputs, same_bits
+
+import torch_lif as lif
+
+PLAIN = [case for case in CASES if not case.recurrent]
+SHAPES = [(1, 2, 4), (15, 1, 64), (16, 3, 68), (17, 2, 128), (33, 2, 132), (75, 2, 200), (48, 2, 66)]
+"""T, B, N: rows that bulk copies can take (N a multiple of 4, of 8 for half types), and one that they cannot."""
+
+
+def call(case, arguments, **options):
+    copy, found = leaves(arguments)
+    result = case.fused(**copy, **options)
+    total = loss(type(result)(result[0], result.state, {}))  # of what both have: not of records
+    return result, dict(zip(found, torch.autograd.grad(total, list(found.values()), allow_unused=True), strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("case", PLAIN, ids=str)
+def test_recording_changes_nothing(case, shape, dtype, target):
+    """A call without records and optional inputs against one with records, which takes the general kernels."""
+    T, B, N = shape
+    arguments = make(case, T, B, N, dtype=dtype, device=target, seed=31, with_inputs=False)
+    got, grads = call(case, arguments)
+    expected, expected_grads = call(case, arguments, record=case.records)
+    for name, value in outputs(got).items():
+        assert same_bits(value, outputs(expected)[name]), name
+    for name, grad in grads.items():
+        if grad is not None and name not in case.summed:
+            assert same_bits(grad, expected_grads[name]), name
+        elif grad is not None and bool(grad.isfinite().all()):
+            torch.testing.assert_close(grad, expected_grads[name], rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        assert_same_bits(case.fused(**arguments), case.reference(**arguments))
+
+
+@pytest.mark.parametrize("case", PLAIN, ids=str)
+def test_many_neurons(case, target):
+    """Enough of them for blocks of another width on the GPU, the last of which is not full."""
+    if target == "cpu":
+        pytest.skip("has no such blocks")
+    arguments = make(case, 20, 64, 4100, device=target, seed=32, with_inputs=False)
+    got, grads = call(case, arguments)
+    expected, expected_grads = call(case, arguments, record=("v",))
+    assert same_bits(got[0], expected[0])
+    assert same_bits(grads["x"], expected_grads["x"])
+    with torch.no_grad():
+        assert_same_bits(case.fused(**arguments), case.reference(**arguments))
+
+
+@pytest.mark.parametrize("max_spikes", [1, 3, 2.0**16, 1e9, math.inf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_spike_counts_of_any_size(max_spikes, dtype, target):
+    """Counts around whole numbers, huge ones, thresholds of every size side by side, NaN and infinities: the plain loop's bits. On
+    the GPU the usual ones are counted without a division."""
+    generator = torch.Generator().manual_seed(33)
+    N, T = 4096, 40
+    threshold = torch.ones(N, dtype=dtype)
+    threshold[1024:2048] = torch.rand(1024, generator=generator, dtype=dtype) + 0.1
+    threshold[2048:] = 10 ** torch.empty(2048, dtype=dtype).uniform_(-25, 25, generator=generator)
+    counts = torch.randint(0, 70000, (2, T, N), generator=generator).to(dtype)
+    x = counts * threshold
+    eps = torch.finfo(dtype).eps
+    x[:, ::3] *= 1 + eps
+    x[:, 1::3] *= 1 - eps
+    x[:, ::7] = torch.rand(2, len(range(0, T, 7)), N, generator=generator, dtype=dtype) * 5 * threshold
+    for n, value in ((5, math.nan), (6, math.inf), (7, -math.inf), (8, 1e30), (2100, math.inf), (2200, math.nan)):
+        x[0, 11, n] = value
+    x, threshold = x.to(target), threshold.to(target)
+    arguments = {
+        "x": x,
+        "decay_mem": torch.tensor(0.5, dtype=dtype, device=target),
+        "threshold": threshold,
+        "max_spikes": max_spikes,
+    }
+    assert_same_bits(lif.functional.lif(**arguments), lif.reference.lif(**arguments))

@@ -1,0 +1,142 @@
+"""What the forward keeps for the backward: mask, recompute or save, chosen by itself or asked for; the same results in all."""
+
+import pytest
+import torch
+from cases import CASES, gradients, leaves, loss, make, outputs, same_bits
+
+import torch_lif as lif
+
+MASKABLE = [case for case in CASES if case.name == "lif" and not case.recurrent]
+WINDOWS = [lif.StepPWL(0.3), lif.Heaviside(0.6)]
+
+
+def possible(case, device):
+    """The modes that a case can be asked for with gradients of its parameters."""
+    if case.recurrent or (device == "cuda" and case.synapses > 2):
+        return ["save"]
+    return ["recompute", "save"]
+
+
+def only_sequences(arguments):
+    """With gradients of x, other inputs and the state, none of the parameters."""
+    copy, found = leaves(arguments)
+    for name, leaf in found.items():
+        leaf.requires_grad_(name in ("x", "noise") or name.startswith("state"))
+    return copy, {name: leaf for name, leaf in found.items() if leaf.requires_grad}
+
+
+def saved_bytes(function):
+    """Bytes kept for the backward besides what was given, and the result."""
+    kept = []
+
+    def pack(tensor):
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        result = function()
+    return kept, result
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_every_mode_has_the_same_bits(case, dtype, target):
+    arguments = make(case, T=75, B=2, neurons=70, dtype=dtype, device=target, seed=21)
+    expected, expected_grads = gradients(lambda **a: case.fused(**a, record=case.records), arguments)
+    for memory in possible(case, target):
+        got, grads = gradients(lambda m=memory, **a: case.fused(**a, record=case.records, memory=m), arguments)
+        for name, value in outputs(expected).items():
+            assert same_bits(outputs(got)[name], value), (memory, name)
+        for name, value in expected_grads.items():
+            assert same_bits(grads[name], value), (memory, name)
+
+
+@pytest.mark.parametrize("surrogate", WINDOWS, ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("case", MASKABLE, ids=str)
+@pytest.mark.parametrize(("steps", "neurons"), [(75, 70), (64, 64), (1, 3), (33, 515), (31, 128)])
+def test_the_mask_has_the_same_bits(case, dtype, surrogate, steps, neurons, target):
+    if target == "cuda" and case.synapses > 2:
+        pytest.skip("has no mask")
+    arguments = make(case, T=steps, B=2, neurons=neurons, dtype=dtype, device=target, seed=22)
+
+    def run(memory):
+        copy, found = only_sequences(arguments)
+        result = case.fused(**copy, surrogate=surrogate, record=case.records, memory=memory)
+        return result, dict(zip(found, torch.autograd.grad(loss(result), list(found.values())), strict=True))
+
+    expected, expected_grads = run("recompute")
+    assert any(bool((g != 0).any()) for g in expected_grads.values())
+    for memory in ("mask", None, "save"):
+        got, grads = run(memory)
+        for name, value in outputs(expected).items():
+            assert same_bits(outputs(got)[name], value), (memory, name)
+        for name, value in expected_grads.items():
+            assert same_bits(grads[name], value), (memory, name)
+
+
+@pytest.mark.parametrize("surrogate", WINDOWS, ids=lambda s: type(s).__name__)
+def test_the_mask_is_autograd_through_the_reference(surrogate, device):
+    for case in MASKABLE[:3]:
+        arguments = make(case, T=45, B=2, neurons=33, dtype=torch.float64, device=device, seed=23)
+        grads = []
+        for function in (case.fused, case.reference):
+            copy, found = only_sequences(arguments)
+            result = function(**copy, surrogate=surrogate, record=case.records, memory="mask")
+            grads.append(torch.autograd.grad(loss(result), list(found.values())))
+        for got, expected in zip(*grads, strict=True):
+            torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_what_is_kept(device):
+    """A mask is one bit a neuron and step: for 64 steps two words a neuron; else a state every 16 steps, or every one."""
+    T, B, N = 64, 3, 40
+    x = torch.rand(B, T, N, device=device, requires_grad=True)
+    theta = torch.tensor(1.0, device=device, requires_grad=True)
+
+    def kept(**options):
+        tensors, _ = saved_bytes(lambda: lif.functional.lif(x, decay_mem=0.9, decay_syn=0.8, **options))
+        own = [t for t in tensors if t.dim() >= 3 and t.data_ptr() != x.data_ptr()]
+        return [(tuple(t.shape), t.dtype) for t in own]
+
+    assert kept() == kept(memory="mask") == [((2, B, N), torch.int32)]
+    states = [((4, B, N), torch.float32)] * 2
+    assert kept(memory="recompute") == kept(threshold=theta) == kept(surrogate=lif.ATan()) == states
+    assert kept(memory="save") == [((T, B, N), torch.float32)] * 2
+
+
+def test_channels_last(device):
+    """The mask is walked in x's memory order, and its words belong to the same neurons in the backward."""
+    x = torch.rand(2, 40, 3, 4, 5, device=device).permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3).requires_grad_()
+    grads = []
+    for memory in ("mask", "recompute"):
+        spikes = lif.functional.lif(x, decay_mem=0.9, memory=memory).spikes
+        weight = torch.randn(spikes.shape, generator=torch.Generator().manual_seed(3)).to(device)
+        grads.append(torch.autograd.grad((spikes * weight).sum(), x)[0])
+    assert torch.equal(*grads)
+
+
+@pytest.mark.parametrize(
+    ("message", "options"),
+    [
+        ("memory is 'all', expected 'mask', 'recompute', 'save' or None", {"memory": "all"}),
+        (
+            "memory is 'mask', but a parameter requires a gradient",
+            {"memory": "mask", "threshold": torch.ones((), requires_grad=True)},
+        ),
+        ("memory is 'mask', but the surrogate ATan is no window", {"memory": "mask", "surrogate": lif.ATan()}),
+        ("memory is 'mask', but smooth=True has no spikes", {"memory": "mask", "smooth": True}),
+        ("memory is 'mask', but w_rec's gradient needs the spikes", {"memory": "mask", "w_rec": torch.zeros(3, 3)}),
+        ("memory is 'recompute', but with w_rec steps cannot be replayed", {"memory": "recompute", "w_rec": torch.zeros(3, 3)}),
+    ],
+)
+def test_a_mode_that_cannot_be_had(message, options):
+    x = torch.rand(2, 5, 3, requires_grad=True)
+    with pytest.raises(ValueError, match=message):
+        lif.functional.lif(x, decay_mem=0.9, **options)
+
+
+def test_a_neuron_without_a_mask():
+    x = torch.rand(2, 5, 3, requires_grad=True)
+    with pytest.raises(ValueError, match="memory is 'mask', but this neuron's backward needs its states"):
+        lif.functional.alif(x, decay_mem=0.9, decay_adapt=0.9, surrogate=lif.StepPWL(), memory="mask")
