@@ -41,7 +41,7 @@ for what in "${@:-all}"; do
     sanitize)
       for tool in ${TOOLS:-memcheck racecheck initcheck}; do
         PYTORCH_NO_CUDA_MEMORY_CACHING=1 part "sanitize-$tool" compute-sanitizer --tool "$tool" --error-exitcode 1 \
-          --kernel-regex kns=ward_kernel "$python" tests/sanitize_gpu.py
+          --kernel-name kernel_substring=ward_kernel "$python" tests/sanitize_gpu.py
       done ;;
     bench) part bench "$python" -m benchmarks layer all --dtypes float32 --shapes 500x16x512,500x16x16384 \
       --contenders torch_lif eager --json "$out/bench.json" ;;
