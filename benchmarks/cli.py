@@ -13,6 +13,12 @@ from . import layer, machine, network
 from .report import Report
 
 
+def without_folders(arguments: Sequence[str]) -> list[str]:
+    """The command line as a report shows it: where its JSON went on this machine is nobody's business."""
+    before = ["", *arguments]
+    return [Path(text).name if previous == "--json" else text for previous, text in zip(before, arguments, strict=False)]
+
+
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = root.add_subparsers(dest="command", required=True)
@@ -47,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = a.json or Path("runs/benchmarks") / f"{a.command}-{meter.device}.json"
     report = Report(
         a.command,
-        shlex.join(["python", "-m", "benchmarks", *arguments]),
+        shlex.join(["python", "-m", "benchmarks", *without_folders(arguments)]),
         datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         machine.describe(meter.device),
         layer.method(meter, a),
