@@ -41,6 +41,29 @@ def test_recording_changes_nothing(case, shape, dtype, target):
         assert_same_bits(case.fused(**arguments), case.reference(**arguments))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("case", [case for case in PLAIN if case.name == "lif"], ids=str)
+def test_nothing_optional_at_all(case, shape, dtype, target):
+    """Without a bias, and with a gradient of x alone: from the mask where there is one, and from checkpoints."""
+    T, B, N = shape
+    arguments = make(case, T, B, N, dtype=dtype, device=target, seed=34, with_inputs=False, with_state=False)
+    del arguments["bias"]
+    modes = [None, *(["recompute"] if case.synapses < 3 or target == "cpu" else [])]
+    for memory in modes:
+        grads = []
+        for record in ((), ("v",)):
+            x = arguments["x"].clone().requires_grad_()
+            result = case.fused(**arguments | {"x": x}, record=record, memory=memory)
+            total = loss(type(result)(result[0], result.state, {}))
+            grads.append((result, torch.autograd.grad(total, x)[0]))
+        (got, grad), (expected, expected_grad) = grads
+        assert same_bits(got.spikes, expected.spikes)
+        assert same_bits(grad, expected_grad)
+        with torch.no_grad():
+            assert_same_bits(got, case.reference(**arguments))
+
+
 @pytest.mark.parametrize("case", PLAIN, ids=str)
 def test_many_neurons(case, target):
     """Enough of them for blocks of another width on the GPU, the last of which is not full."""
