@@ -7,6 +7,7 @@
 
 #include "../neuron/neuron.h"
 #include NEURON_HEADER
+#include "../neuron/slope.h"
 #include "kernels.h"
 #include "row.h"
 #include "storage.h"

@@ -113,7 +113,7 @@ LIF_FN void backward_body(const struct row *row, struct options o, int S) {
     NEURON_STATES(LOAD_NEXT)
     NEURON_INPUTS(BIND_G_INPUT)
     if (o.param_gradients) { NEURON_PARAMS(LOAD_G_PARAM) }
-    step_backward(S, &o, &p, &s, &in, r.out[n], &next, &next, &g_in, &g_p);
+    step_backward(S, &o, &p, &s, &in, slope_of_step(S, &o, &p, &s, &in), r.out[n], &next, &next, &g_in, &g_p);
     NEURON_STATES(STORE_NEXT)
     NEURON_INPUTS(STORE_G_INPUT)
     if (o.param_gradients) { NEURON_PARAMS(STORE_G_PARAM) }

@@ -11,6 +11,7 @@
  * MASK the backward has one bit a step instead of the states. */
 #include "../neuron/neuron.h"
 #include NEURON_HEADER
+#include "../neuron/slope.h"
 #include "kernels.h"
 #include "ring.h"
 #include "storage.h"
@@ -300,7 +301,7 @@ __global__ void __launch_bounds__(THREADS) backward_kernel(const lif_args a, rin
       real g_out = grad_out.at ? unpack(grad_out.read(t, 0)) : REAL(0);
       ADD_GRAD_SPIKES(g_out)
       NEURON_STATES(ADD_GRAD_RECORD)
-      step_backward(S, &o, &p, &s, &in, g_out, &g, &g, &g_in, &g_p);
+      step_backward(S, &o, &p, &s, &in, slope_of_step(S, &o, &p, &s, &in), g_out, &g, &g, &g_in, &g_p);
       NEURON_INPUTS(WRITE_GRAD_INPUT)
       WRITE_GRAD_RECURRENT
     }
@@ -341,7 +342,7 @@ __global__ void __launch_bounds__(THREADS) backward_kernel(const lif_args a, rin
         NEURON_INPUTS(TAKE_INPUT)
         const real g_out = grad_out.at ? ring.take(memory, u, field) : REAL(0);
         NEURON_STATES(ADD_GRAD_RECORD)
-        step_backward(S, &o, &p, &s, &in, g_out, &g, &g, &g_in, &g_p);
+        step_backward(S, &o, &p, &s, &in, slope_of_step(S, &o, &p, &s, &in), g_out, &g, &g, &g_in, &g_p);
         NEURON_INPUTS(WRITE_GRAD_INPUT)
       }
     }
@@ -388,13 +389,12 @@ __global__ void __launch_bounds__(THREADS) masked_backward_kernel(const lif_args
  * `before`: bytes of shared memory that the kernel uses besides. */
 template <class Kernel>
 static int start(Kernel kernel, const lif_args *a, lif_stream stream, int fields, size_t before) {
-  int device, most;
-  cudaError_t error = cudaGetDevice(&device);
-  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-  if (error != cudaSuccess) return (int)error;
+  const struct gpu *gpu = this_gpu();
+  if (!gpu) return (int)cudaErrorInvalidDevice;
+  cudaError_t error = cudaSuccess;
   const size_t chunk = sizeof(stored) * CHUNK * THREADS * (size_t)fields;
   ring ring = {nullptr, 1, fields};
-  while (ring.depth < DEEPEST && before + (size_t)(ring.depth + 1) * chunk <= (size_t)most) ring.depth++;
+  while (ring.depth < DEEPEST && before + (size_t)(ring.depth + 1) * chunk <= (size_t)gpu->block_shared) ring.depth++;
   const size_t shared = before + (size_t)ring.depth * chunk;
   if (shared > 48 * 1024) error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
   if (error != cudaSuccess) return (int)error;
@@ -405,7 +405,7 @@ static int start(Kernel kernel, const lif_args *a, lif_stream stream, int fields
 template <int SYN, bool PLAIN = SYN<0> static int launch(const lif_args *a, lif_stream stream, bool backward) {
   constexpr int values = 0 NEURON_STATES(COUNT_VALUES);
   int fields = 0;
-  if constexpr (SYN == 0 || SYN == 1) {
+  if constexpr ((SYN == 0 || SYN == 1) && LIF_STORAGE != LIF_FLOAT64) {
     if (!PLAIN && can_stream(a, backward)) return launch_stream<SYN>(a, stream, backward);
   }
   if ((a->checkpoint_interval == 1 || a->recurrence.weights) && !PLAIN) return launch<SYN, true>(a, stream, backward);

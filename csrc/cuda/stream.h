@@ -1,14 +1,22 @@
-/* Sequences on their way to the registers, on Hopper and later: a warp of its own copies whole rows of a block's neurons into a
- * ring of stages in shared memory (bulk copies, which cost the walking threads no instruction), some chunks of time steps
- * ahead. A stage is full when its bytes have arrived, and empty when every walking warp has taken them. */
+/* Sequences on their way to the registers: a warp of its own copies rows of a block's neurons into a ring of stages in shared
+ * memory, some chunks of time steps ahead, so that the walking threads spend no instruction on it. A stage is full when its copies
+ * have arrived, and empty when every walking warp has taken them.
+ *
+ * Asynchronous copies of 16 bytes a lane do better here than bulk copies of a row: the H200 takes one bulk copy of 256 bytes in
+ * some 60 cycles of a multiprocessor, which is slower than few neurons walk. */
 #ifndef LIF_STREAM_H
 #define LIF_STREAM_H
 
+#include "gpu.h"
 #include "storage.h"
 
-enum { CHUNK = LIF_CHECKPOINT_INTERVAL, MOST_STAGES = 8 };
-
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+enum {
+  CHUNK = LIF_CHECKPOINT_INTERVAL,
+  LEAST_STAGES = 2,
+  MOST_STAGES = 8,
+  RESIDENT_NEURONS = sizeof(stored) < 4 ? 768 : 512, /* of a multiprocessor at once */
+  IN_FLIGHT = 84 * 1024                              /* bytes of its blocks' rings */
+};
 
 struct stage_barriers {
   unsigned long long full[MOST_STAGES], empty[MOST_STAGES];
@@ -24,26 +32,31 @@ __device__ __forceinline__ void barrier_arrive(unsigned long long *barrier) {
   asm volatile("{ .reg .b64 state; mbarrier.arrive.shared::cta.b64 state, [%0]; }" ::"r"(shared_address(barrier)) : "memory");
 }
 
-__device__ __forceinline__ void barrier_expect(unsigned long long *barrier, unsigned bytes) {
-  asm volatile("{ .reg .b64 state; mbarrier.arrive.expect_tx.shared::cta.b64 state, [%0], %1; }" ::"r"(shared_address(barrier)),
-               "r"(bytes)
-               : "memory");
+/* Arrives when all copies that this thread has started are there. */
+__device__ __forceinline__ void barrier_arrive_copied(unsigned long long *barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(barrier)) : "memory");
 }
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900 /* the thread may sleep meanwhile */
+#define BARRIER_WAIT "mbarrier.try_wait"
+#else
+#define BARRIER_WAIT "mbarrier.test_wait"
+#endif
 
 __device__ __forceinline__ void barrier_wait(unsigned long long *barrier, unsigned parity) {
   unsigned done;
   do {
-    asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+    asm volatile("{ .reg .pred p; " BARRIER_WAIT ".parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
                  : "=r"(done)
                  : "r"(shared_address(barrier)), "r"(parity)
                  : "memory");
   } while (!done);
 }
 
-__device__ __forceinline__ void copy_row(void *to, const void *from, unsigned bytes, unsigned long long *barrier) {
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(shared_address(to)),
-               "l"(from), "r"(bytes), "r"(shared_address(barrier))
-               : "memory");
+enum { PIECE = 16 }; /* bytes of a copy */
+
+__device__ __forceinline__ void copy_piece(void *to, const void *from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from) : "memory");
 }
 
 /* Rows of a sequence, from one of its neurons on: the address at t = 0, and elements from one step to the next. */
@@ -55,19 +68,22 @@ struct row_source {
       : at((const stored *)x.data + b * x.b + n * x.n), t(x.t) {}
 };
 
-/* One block's ring of rows of NEURONS. Everything but `stage` and `parity`, which each thread counts for itself, is the same for
- * all threads. */
-template <int NEURONS>
+/* One block's ring. A stage holds a chunk of STEPS time steps of each of FIELDS sequences, in rows of NEURONS, and with MASK a row
+ * of the mask's words that they are in behind them. Everything but `stage` and `parity`, which each thread counts for itself, is
+ * the same for all threads. */
+template <int NEURONS, int STEPS, int FIELDS, bool MASK = false>
 struct stream {
-  stored *memory;
+  enum { ROW = NEURONS * sizeof(stored), STAGE = STEPS * FIELDS * ROW + (MASK ? NEURONS * sizeof(unsigned) : 0) };
+  unsigned char *memory;
   stage_barriers *barriers;
-  int stages, fields;
+  int stages;
   int stage;
   unsigned parity;
 
   __device__ __forceinline__ stored *row(int step, int field) const {
-    return memory + ((stage * CHUNK + step) * fields + field) * NEURONS;
+    return (stored *)(memory + stage * STAGE + (step * FIELDS + field) * ROW);
   }
+  __device__ __forceinline__ unsigned *mask_row() const { return (unsigned *)(memory + stage * STAGE + STEPS * FIELDS * ROW); }
 
   __device__ __forceinline__ void advance() {
     if (++stage == stages) {
@@ -80,30 +96,38 @@ struct stream {
   __device__ __forceinline__ void open() {
     if (threadIdx.x == 0) {
       for (int k = 0; k < stages; k++) {
-        barrier_init(&barriers->full[k], 1);
+        barrier_init(&barriers->full[k], 32);
         barrier_init(&barriers->empty[k], NEURONS / 32);
       }
-      asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
     __syncthreads();
   }
 
-  /* The copying warp: every chunk of up to CHUNK of T steps, first to last or last to first, of each field from its source, rows
-   * of `count` neurons. */
-  template <int MOST>
-  __device__ __forceinline__ void feed(const row_source (&sources)[MOST], int count, int64_t T, bool backward) {
-    const int lane = threadIdx.x & 31;
-    const int64_t chunks = (T + CHUNK - 1) / CHUNK;
-    const unsigned bytes = (unsigned)(count * sizeof(stored));
+  /* The copying warp: every chunk of T steps, first to last or last to first, of each field from its source, rows of `count`
+   * neurons, and the mask's words. */
+  __device__ __forceinline__ void feed(const row_source (&sources)[FIELDS], const column<unsigned> &mask, int count, int64_t T,
+                                       bool backward) {
+    enum { PIECES = ROW / PIECE, AT_ONCE = 32 / PIECES }; /* of a row; rows that the warp copies at once */
+    static_assert(PIECES * AT_ONCE == 32, "a warp copies whole rows");
+    const int lane = threadIdx.x & 31, piece = lane % PIECES * PIECE;
+    const bool inside = piece < count * (int)sizeof(stored);
+    const int64_t chunks = (T + STEPS - 1) / STEPS;
     for (int64_t c = 0; c < chunks; c++, advance()) {
-      const int64_t first = (backward ? chunks - 1 - c : c) * CHUNK;
-      const int steps = (int)(T - first < CHUNK ? T - first : CHUNK);
+      const int64_t first = (backward ? chunks - 1 - c : c) * STEPS;
+      const int steps = (int)(T - first < STEPS ? T - first : STEPS);
       if (c >= stages) barrier_wait(&barriers->empty[stage], parity ^ 1);
-      if (lane == 0) barrier_expect(&barriers->full[stage], bytes * (unsigned)(steps * fields));
-      __syncwarp();
-      for (int field = 0; field < fields; field++)
-        if (lane < steps)
-          copy_row(row(lane, field), sources[field].at + (first + lane) * sources[field].t, bytes, &barriers->full[stage]);
+      if (MASK && lane * PIECE < count * (int)sizeof(unsigned))
+        copy_piece((char *)mask_row() + lane * PIECE, (const char *)(mask.at + first / LIF_MASK_STEPS * mask.t) + lane * PIECE);
+#pragma unroll
+      for (int field = 0; field < FIELDS; field++) {
+        int u = lane / PIECES;
+        const char *from = (const char *)(sources[field].at + (first + u) * sources[field].t) + piece;
+        const int64_t on = AT_ONCE * sources[field].t * (int64_t)sizeof(stored);
+#pragma unroll 4
+        for (; u < steps; u += AT_ONCE, from += on)
+          if (inside) copy_piece((char *)row(u, field) + piece, from);
+      }
+      barrier_arrive_copied(&barriers->full[stage]);
     }
   }
 
@@ -116,5 +140,4 @@ struct stream {
   }
 };
 
-#endif
 #endif

@@ -3,21 +3,31 @@
  * has a warp besides that copies. What a full chunk of steps needs is first lifted into registers, so that the walk itself is
  * straight code. */
 
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
 #define STREAM_DEVICE 1
 #else
 #define STREAM_DEVICE 0
 #endif
 
-/* What was left out, as constants: adding -0 changes nothing, so the compiler drops it. */
+/* What is left out in the usual case, as constants: adding -0 changes nothing, so the compiler drops it. */
 #define LEAVE_OUT_PER_NEURON(member)
 #define LEAVE_OUT_PER_SYNAPSE(member)
 #define LEAVE_OUT_PER_CURRENT(member)
 #define LEAVE_OUT_OPTIONAL_PER_NEURON(member) member = REAL(-0.0);
 #define LEAVE_OUT_RECURRENT(member) member[0] = REAL(-0.0);
 #define LEAVE_OUT_INPUT(name, KIND) LEAVE_OUT_##KIND(in.name)
-#define LEAVE_OUT_PARAM(name, KIND) LEAVE_OUT_##KIND(p.name)
-#define OPTIONAL_BIT(name, KIND) | (LIF_##KIND & LIF_OPTIONAL ? 1 << PARAM_##name : 0)
+
+/* The neuron's usual case (neuron.h): asked of a launch, and told to the compiler. */
+#define IGNORE_OPTION(name, constant)
+#define IGNORE_PARAM(name)
+#define IS_USUAL_OPTION(name, constant) &&a->options.values[OPTION_##name] == (constant)
+#define IS_LEFT_OUT(name) &&!(a->options.params_given >> PARAM_##name & 1)
+#define SET_USUAL_OPTION(name, constant) o.values[OPTION_##name] = REAL(constant);
+#define SET_NOT_GIVEN(name) o.params_given &= ~(1 << PARAM_##name);
+#define SET_LEFT_OUT(name) p.name = REAL(-0.0);
+#define COUNT_OPTION(name, constant) +1
+#define COUNT_PARAM(name) +1
+enum { CAN_BE_UNUSUAL = 0 NEURON_USUAL(COUNT_OPTION, COUNT_PARAM) };
 
 /* x is the first input and the only one, one value a neuron (S < 2). */
 #define SET_X(name, KIND) X_##KIND(in.name, INPUT_##name, member = x)
@@ -58,13 +68,21 @@ struct place {
   }
 };
 
-/* BARE: no optional parameter was given either. */
-template <int SYN, bool MASK, bool BARE, int NEURONS>
+/* Time steps of a chunk. Few neurons wait for their own chain of operations, which a longer chunk interrupts less often; many
+ * for memory, and then short chunks let more blocks share a multiprocessor. Checkpoints are a chunk apart. */
+template <bool MASK, int NEURONS>
+struct chunk_of {
+  enum { STEPS = MASK && NEURONS == 64 ? (int)LIF_MASK_STEPS : (int)CHUNK };
+};
+
+/* USUAL: the neuron's usual case. MASK: with the mask, in place of checkpoints. */
+template <int SYN, bool MASK, bool USUAL, int NEURONS>
 __global__ void __launch_bounds__(NEURONS + 32) stream_forward_kernel(const __grid_constant__ lif_args a, int stages) {
 #if STREAM_DEVICE
   extern __shared__ __align__(16) unsigned char shared_memory[];
   __shared__ stage_barriers barriers;
-  stream<NEURONS> ring = {(stored *)shared_memory, &barriers, stages, 1, 0, 0};
+  constexpr int STEPS = chunk_of<MASK, NEURONS>::STEPS;
+  stream<NEURONS, STEPS, 1> ring = {shared_memory, &barriers, stages, 0, 0};
   const place<NEURONS> at(a);
   const int64_t b = at.b, n = at.first + at.lane;
   constexpr int S = SYN;
@@ -73,7 +91,7 @@ __global__ void __launch_bounds__(NEURONS + 32) stream_forward_kernel(const __gr
   struct options o = in_precision(&a.options);
   o.inputs_given = 1;
   o.smooth = 0;
-  if (BARE) o.params_given = 0;
+  if (USUAL) { NEURON_USUAL(SET_USUAL_OPTION, SET_NOT_GIVEN) }
   struct params p;
   struct states s;
   struct inputs in;
@@ -83,40 +101,40 @@ __global__ void __launch_bounds__(NEURONS + 32) stream_forward_kernel(const __gr
   ring.open();
   if (threadIdx.x >= NEURONS) {
     const row_source sources[1] = {row_source(a.inputs[0], b, at.first)};
-    ring.feed(sources, at.count, a.T, false);
+    ring.feed(sources, column<unsigned>({}, 0, 0), at.count, a.T, false);
     return;
   }
   NEURON_PARAMS(READ_PARAM)
   NEURON_STATES(READ_FIRST)
   NEURON_INPUTS(LEAVE_OUT_INPUT)
-  if (BARE) { NEURON_PARAMS(LEAVE_OUT_PARAM) }
+  if (USUAL) { NEURON_USUAL(IGNORE_OPTION, SET_LEFT_OUT) }
   const column<stored> out(a.out, b, n);
   const column<unsigned> mask(a.mask, b, n);
-  const int64_t chunks = (a.T + CHUNK - 1) / CHUNK;
+  const int64_t chunks = (a.T + STEPS - 1) / STEPS;
   const auto walk = [&](auto usual) {
     o.usual = decltype(usual)::value;
     stored *to = out.at;
     unsigned word = 0;
     for (int64_t chunk = 0; chunk < chunks; chunk++) {
-      const int64_t interval_index = chunk, left = a.T - chunk * CHUNK;
-      const int shift = chunk % 2 ? CHUNK : 0;
+      const int64_t interval_index = chunk, left = a.T - chunk * STEPS;
       unsigned bits = 0;
       real result;
       NEURON_STATES(WRITE_CHECKPOINT)
       ring.wait();
-      if (left >= CHUNK) {
-        real lifted[CHUNK];
+      if (left >= STEPS) {
+        real lifted[STEPS];
 #pragma unroll
-        for (int u = 0; u < CHUNK; u++) lifted[u] = unpack(ring.row(u, 0)[at.lane]);
+        for (int u = 0; u < STEPS; u++) lifted[u] = unpack(ring.row(u, 0)[at.lane]);
         ring.release();
 #pragma unroll
-        for (int u = 0; u < CHUNK; u++, to += out.t) {
+        for (int u = 0; u < STEPS; u++, to += out.t) {
           const real x = lifted[u];
           NEURON_INPUTS(SET_X)
           STEP_WITH_MASK(bits, u)
           __stcs(to, pack(result));
         }
       } else {
+#pragma unroll 4
         for (int u = 0; u < (int)left; u++, to += out.t) {
           const real x = unpack(ring.row(u, 0)[at.lane]);
           NEURON_INPUTS(SET_X)
@@ -126,19 +144,22 @@ __global__ void __launch_bounds__(NEURONS + 32) stream_forward_kernel(const __gr
         ring.release();
       }
       if (MASK) {
-        word |= bits << shift;
-        if (shift || chunk + 1 == chunks) {
-          mask.write(chunk / 2, 0, word);
+        const int first = (int)(chunk % (LIF_MASK_STEPS / STEPS)) * STEPS;
+        word |= bits << first;
+        if (first + STEPS == LIF_MASK_STEPS || chunk + 1 == chunks) {
+          mask.write(chunk / (LIF_MASK_STEPS / STEPS), 0, word);
           word = 0;
         }
       }
     }
   };
   /* The same for all threads of a warp: they meet in wait() and release(). */
-  if (__all_sync(~0u, usual_neuron(&o, &p)))
-    walk(constant<1>());
-  else
+#if NEURON_MASKABLE
+  if (!__all_sync(~0u, usual_neuron(&o, &p)))
     walk(constant<0>());
+  else
+#endif
+    walk(constant<1>());
   NEURON_STATES(WRITE_LAST)
 #else
   (void)a, (void)stages;
@@ -151,7 +172,8 @@ __global__ void __launch_bounds__(NEURONS + 32) stream_masked_backward_kernel(co
 #if STREAM_DEVICE
   extern __shared__ __align__(16) unsigned char shared_memory[];
   __shared__ stage_barriers barriers;
-  stream<NEURONS> ring = {(stored *)shared_memory, &barriers, stages, 1, 0, 0};
+  constexpr int STEPS = chunk_of<true, NEURONS>::STEPS;
+  stream<NEURONS, STEPS, 1, true> ring = {shared_memory, &barriers, stages, 0, 0};
   const place<NEURONS> at(a);
   const int64_t b = at.b, n = at.first + at.lane;
   constexpr int S = SYN;
@@ -166,35 +188,33 @@ __global__ void __launch_bounds__(NEURONS + 32) stream_masked_backward_kernel(co
   ring.open();
   if (threadIdx.x >= NEURONS) {
     const row_source sources[1] = {row_source(a.grad_out, b, at.first)};
-    ring.feed(sources, at.count, a.T, true);
+    ring.feed(sources, column<unsigned>(a.mask, b, at.first), at.count, a.T, true);
     return;
   }
   NEURON_PARAMS(READ_PARAM)
   NEURON_STATES(READ_GRAD_LAST)
-  const column<unsigned> mask(a.mask, b, n);
   const column<stored> grad_x(a.grad_inputs[0], b, n);
-  const int64_t chunks = (a.T + CHUNK - 1) / CHUNK;
-  const auto word_of = [&](int64_t chunk) { return chunk >= 0 ? mask.read(chunk / 2, 0) : 0u; };
-  /* Words are read some chunks ahead of use, for reading one takes as long as walking a chunk. */
-  unsigned word = word_of(chunks - 1), next = word_of(chunks - 2), later = word_of(chunks - 3), latest = word_of(chunks - 4);
+  const int64_t chunks = (a.T + STEPS - 1) / STEPS;
   stored *to = grad_x.at ? grad_x.at + (a.T - 1) * grad_x.t : nullptr;
   for (int64_t chunk = chunks - 1; chunk >= 0; chunk--) {
-    const int64_t left = a.T - chunk * CHUNK;
-    const unsigned bits = word >> (chunk % 2 ? CHUNK : 0), ahead = word_of(chunk - 4);
+    const int64_t left = a.T - chunk * STEPS;
+    const int first = (int)(chunk % (LIF_MASK_STEPS / STEPS)) * STEPS;
     real g_x;
     ring.wait();
-    if (left >= CHUNK) {
-      real lifted[CHUNK];
+    const unsigned bits = ring.mask_row()[at.lane] >> first;
+    if (left >= STEPS) {
+      real lifted[STEPS];
 #pragma unroll
-      for (int u = 0; u < CHUNK; u++) lifted[u] = unpack(ring.row(u, 0)[at.lane]);
+      for (int u = 0; u < STEPS; u++) lifted[u] = unpack(ring.row(u, 0)[at.lane]);
       ring.release();
 #pragma unroll
-      for (int u = CHUNK - 1; u >= 0; u--, to -= grad_x.t) {
+      for (int u = STEPS - 1; u >= 0; u--, to -= grad_x.t) {
         step_backward_masked(S, &p, (int)(bits >> u & 1u), lifted[u], &g, &g, &g_in);
         NEURON_INPUTS(GET_G_X)
         if (grad_x.at) __stcs(to, pack(g_x));
       }
     } else {
+#pragma unroll 4
       for (int u = (int)left - 1; u >= 0; u--, to -= grad_x.t) {
         step_backward_masked(S, &p, (int)(bits >> u & 1u), unpack(ring.row(u, 0)[at.lane]), &g, &g, &g_in);
         NEURON_INPUTS(GET_G_X)
@@ -202,7 +222,6 @@ __global__ void __launch_bounds__(NEURONS + 32) stream_masked_backward_kernel(co
       }
       ring.release();
     }
-    word = next, next = later, later = latest, latest = ahead;
   }
   NEURON_STATES(WRITE_GRAD_FIRST)
 #else
@@ -211,14 +230,32 @@ __global__ void __launch_bounds__(NEURONS + 32) stream_masked_backward_kernel(co
 }
 #endif
 
-/* From checkpoints. SURROGATE: its number as a constant, or -1 for any. */
-template <int SYN, int SURROGATE, bool BARE, int NEURONS>
-__global__ void __launch_bounds__(NEURONS + 32) stream_backward_kernel(const __grid_constant__ lif_args a, int stages) {
+enum {
+  ANY = -2,
+  GROUP = 5 /* steps whose slopes are taken together: one switch for all of them, and none waits for another */
+};
+static_assert((CHUNK - 1) % GROUP == 0, "a chunk is its last step and whole groups");
+
+__device__ __forceinline__ void take_slopes(const struct options &o, const struct point (&points)[GROUP],
+                                            struct slope (&slopes)[GROUP]) {
+#define LIF_CASE(name, class_name, params, window)                                           \
+  case LIF_SURROGATE_##name:                                                                 \
+    _Pragma("unroll") for (int u = 0; u < GROUP; u++) slopes[u] =                            \
+        name##_slope(points[u].v, points[u].threshold, o.surrogate_params, most_spikes(&o)); \
+    break;
+  switch (o.surrogate) { LIF_SURROGATES(LIF_CASE) }
+#undef LIF_CASE
+}
+
+/* From checkpoints. SURROGATE: its number as a constant, or ANY. GRADIENTS: of parameters too. */
+template <int SYN, int SURROGATE, bool GRADIENTS, bool USUAL, int NEURONS>
+__global__ void __launch_bounds__(NEURONS + 32, NEURONS == 128 ? 4 : 1)
+    stream_backward_kernel(const __grid_constant__ lif_args a, int stages) {
 #if STREAM_DEVICE
   extern __shared__ __align__(16) unsigned char shared_memory[];
   __shared__ stage_barriers barriers;
   constexpr int values = 0 NEURON_STATES(COUNT_VALUES);
-  stream<NEURONS> ring = {(stored *)shared_memory, &barriers, stages, 2, 0, 0};
+  stream<NEURONS, CHUNK, 2> ring = {shared_memory, &barriers, stages, 0, 0};
   const place<NEURONS> at(a);
   const int64_t b = at.b, n = at.first + at.lane;
   constexpr int S = SYN;
@@ -227,8 +264,9 @@ __global__ void __launch_bounds__(NEURONS + 32) stream_backward_kernel(const __g
   struct options o = in_precision(&a.options);
   o.inputs_given = 1;
   o.smooth = 0;
-  if (BARE) o.params_given = 0;
-  if (SURROGATE >= 0) o.surrogate = SURROGATE;
+  if (USUAL) { NEURON_USUAL(SET_USUAL_OPTION, SET_NOT_GIVEN) }
+  if (SURROGATE != ANY) o.surrogate = SURROGATE;
+  o.param_gradients = GRADIENTS;
   struct params p, g_p;
   struct states s, g, ahead;
   struct inputs in, g_in;
@@ -242,16 +280,16 @@ __global__ void __launch_bounds__(NEURONS + 32) stream_backward_kernel(const __g
   ring.open();
   if (threadIdx.x >= NEURONS) {
     const row_source sources[2] = {row_source(a.inputs[0], b, at.first), row_source(a.grad_out, b, at.first)};
-    ring.feed(sources, at.count, a.T, true);
+    ring.feed(sources, column<unsigned>({}, 0, 0), at.count, a.T, true);
     return;
   }
   constexpr bool PLAIN = false;
-  real *stash = (real *)((stored *)shared_memory + stages * CHUNK * 2 * NEURONS) + threadIdx.x;
+  real *stash = (real *)(shared_memory + stages * ring.STAGE) + threadIdx.x;
   NEURON_PARAMS(READ_PARAM)
   NEURON_PARAMS(CLEAR_GRAD_PARAM)
   NEURON_STATES(READ_GRAD_LAST)
   NEURON_INPUTS(LEAVE_OUT_INPUT)
-  if (BARE) { NEURON_PARAMS(LEAVE_OUT_PARAM) }
+  if (USUAL) { NEURON_USUAL(IGNORE_OPTION, SET_LEFT_OUT) }
   const column<stored> grad_x(a.grad_inputs[0], b, n);
   const int64_t chunks = (a.T + CHUNK - 1) / CHUNK;
   const auto walk = [&](auto usual) {
@@ -265,32 +303,84 @@ __global__ void __launch_bounds__(NEURONS + 32) stream_backward_kernel(const __g
       interval_ahead = chunk - 1;
       NEURON_STATES(READ_AHEAD)
       ring.wait();
-#pragma unroll 4
-      for (int u = 0; u + 1 < steps; u++) {
-        int slot = 0;
-        NEURON_STATES(STREAM_STASH)
+      const auto take_x = [&](int u) {
         const real x = unpack(ring.row(u, 0)[at.lane]);
         NEURON_INPUTS(SET_X)
-        step(S, &o, &p, &s, &in, &s);
-      }
-#pragma unroll 4
-      for (int u = steps - 1; u >= 0; u--, to -= grad_x.t) {
+      };
+      const auto replay = [&](int u) {
         int slot = 0;
-        if (u + 1 < steps) { NEURON_STATES(STREAM_UNSTASH) }
-        const real x = unpack(ring.row(u, 0)[at.lane]), g_out = unpack(ring.row(u, 1)[at.lane]);
+        NEURON_STATES(STREAM_STASH)
+        step(S, &o, &p, &s, &in, &s);
+      };
+      const auto back = [&](int u, struct slope spike) {
+        const real g_out = unpack(ring.row(u, 1)[at.lane]);
         real g_x;
-        NEURON_INPUTS(SET_X)
-        step_backward(S, &o, &p, &s, &in, g_out, &g, &g, &g_in, &g_p);
+        step_backward(S, &o, &p, &s, &in, spike, g_out, &g, &g, &g_in, &g_p);
         NEURON_INPUTS(GET_G_X)
         if (grad_x.at) __stcs(to, pack(g_x));
+        to -= grad_x.t;
+      };
+      const auto unstash = [&](int u) {
+        int slot = 0;
+        NEURON_STATES(STREAM_UNSTASH)
+      };
+      if (o.usual && steps == CHUNK) {
+#pragma unroll 5
+        for (int u = 0; u + 1 < CHUNK; u++) {
+          take_x(u);
+          replay(u);
+        }
+        take_x(CHUNK - 1);
+        back(CHUNK - 1, slope_of_step(S, &o, &p, &s, &in));
+        if constexpr (SURROGATE != ANY) {
+#pragma unroll GROUP
+          for (int u = CHUNK - 2; u >= 0; u--) {
+            unstash(u);
+            take_x(u);
+            back(u, slope_of_step(S, &o, &p, &s, &in));
+          }
+        } else {
+#pragma unroll 1
+          for (int group = CHUNK - 1 - GROUP; group >= 0; group -= GROUP) {
+            struct point points[GROUP];
+            struct slope slopes[GROUP];
+#pragma unroll
+            for (int u = 0; u < GROUP; u++) {
+              unstash(group + u);
+              take_x(group + u);
+              points[u] = spike_point(S, &o, &p, &s, &in);
+            }
+            take_slopes(o, points, slopes);
+#pragma unroll
+            for (int u = GROUP - 1; u >= 0; u--) {
+              unstash(group + u);
+              take_x(group + u);
+              back(group + u, slopes[u]);
+            }
+          }
+        }
+      } else {
+#pragma unroll 1
+        for (int u = 0; u + 1 < steps; u++) {
+          take_x(u);
+          replay(u);
+        }
+#pragma unroll 1
+        for (int u = steps - 1; u >= 0; u--) {
+          if (u + 1 < steps) unstash(u);
+          take_x(u);
+          back(u, slope_of_step(S, &o, &p, &s, &in));
+        }
       }
       ring.release();
     }
   };
-  if (__all_sync(~0u, usual_neuron(&o, &p)))
-    walk(constant<1>());
-  else
+#if NEURON_MASKABLE
+  if (!__all_sync(~0u, usual_neuron(&o, &p)))
     walk(constant<0>());
+  else
+#endif
+    walk(constant<1>());
   NEURON_STATES(WRITE_GRAD_FIRST)
   NEURON_PARAMS(WRITE_GRAD_PARAM)
 #else
@@ -299,8 +389,8 @@ __global__ void __launch_bounds__(NEURONS + 32) stream_backward_kernel(const __g
 }
 
 /* Whether rows of a block's neurons are dense, and aligned as bulk copies want them. */
-static bool row_can_stream(const struct lif_tensor *x, int64_t N) {
-  const int64_t each = 16 / (int64_t)sizeof(stored);
+static bool row_can_stream(const struct lif_tensor *x, size_t element, int64_t N) {
+  const int64_t each = 16 / (int64_t)element;
   return x->data && (uintptr_t)x->data % 16 == 0 && x->n == 1 && x->t % each == 0 && x->b % each == 0 && N % each == 0;
 }
 
@@ -310,48 +400,94 @@ static bool can_stream(const struct lif_args *a, bool backward) {
   if (a->checkpoint_interval == 1) return false;
   for (int f = 0; f < STATE_COUNT; f++)
     if (a->records[f].data || a->grad_records[f].data) return false;
-  if (!(backward && a->mask.data) && !row_can_stream(&a->inputs[0], a->N)) return false;
-  if (backward && !row_can_stream(&a->grad_out, a->N)) return false;
-  int device, major;
-  return cudaGetDevice(&device) == cudaSuccess &&
-         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess && major >= 9;
+  const bool masked_backward = backward && a->mask.data;
+  if (!masked_backward && !row_can_stream(&a->inputs[0], sizeof(stored), a->N)) return false;
+  if (backward && !row_can_stream(&a->grad_out, sizeof(stored), a->N)) return false;
+  if (masked_backward && !row_can_stream(&a->mask, sizeof(unsigned), a->N)) return false;
+  const struct gpu *gpu = this_gpu();
+  return gpu && gpu->major >= 8;
+}
+
+/* How a kernel's blocks share a multiprocessor. */
+struct sharing {
+  int stages; /* of each block's ring */
+  int shared; /* bytes of shared memory of each block */
+};
+
+/* Enough copies under way to hide the way to memory, but no more: each block reads and writes rows of its own, and an H200 moves
+ * fewer bytes a second the more rows it is to serve at once (T 500, B 16, N 16384: 3.75 TB/s with 12 blocks of 128 neurons on a
+ * multiprocessor, or 4 of deep rings; 3.9 TB/s with 4 of two stages). Blocks beyond that are kept off by shared memory that nobody
+ * uses. */
+static struct sharing share(const struct gpu *gpu, int64_t blocks, int neurons, int stage, int fixed) {
+  const int64_t each = (blocks + gpu->multiprocessors - 1) / gpu->multiprocessors;
+  int resident = (int)(each < RESIDENT_NEURONS / neurons ? each : RESIDENT_NEURONS / neurons), stages, room;
+  for (;; resident--) {
+    room = gpu->shared_memory / resident - gpu->reserved;
+    if (room > gpu->block_shared) room = gpu->block_shared;
+    room -= 2 * (int)sizeof(stage_barriers); /* they, and what aligns them */
+    stages = IN_FLIGHT / (resident * stage);
+    if (stages > MOST_STAGES) stages = MOST_STAGES;
+    if (stages < LEAST_STAGES) stages = LEAST_STAGES;
+    if (resident == 1 || stages * stage + fixed <= room) break;
+  }
+  const int kept_off = gpu->shared_memory / (resident + 1), needed = stages * stage + fixed;
+  return {stages, needed > kept_off ? needed : kept_off < room ? kept_off : room};
 }
 
 /* `reals`: what a thread keeps in shared memory besides. */
-template <int NEURONS, class Kernel>
-static int start_stream(Kernel kernel, const lif_args *a, lif_stream on, int fields, int reals) {
-  const int64_t blocks = a->B * ((a->N + NEURONS - 1) / NEURONS);
-  /* With few blocks a long ring hides the way to memory; with many, other blocks do. */
-  const int stages = blocks > 1024 ? 4 / fields + 1 : MOST_STAGES / fields;
-  const size_t shared = (sizeof(stored) * CHUNK * (size_t)(stages * fields) + sizeof(real) * (size_t)reals) * NEURONS;
-  if (shared > 48 * 1024) {
-    const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+template <auto kernel, int NEURONS, int STAGE>
+static int start_stream(const lif_args *a, lif_stream on, int reals) {
+  static std::atomic<bool> allowed[MOST_GPUS]; /* all the shared memory there is */
+  const int device = gpu_number();
+  const struct gpu *gpu = this_gpu();
+  if (!allowed[device].load(std::memory_order_relaxed)) {
+    const int most = gpu->block_shared - (int)sizeof(stage_barriers);
+    const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most);
     if (error != cudaSuccess) return (int)error;
+    allowed[device].store(true, std::memory_order_relaxed);
   }
-  kernel<<<(unsigned)blocks, NEURONS + 32, shared, on>>>(*a, stages);
+  const int64_t blocks = a->B * ((a->N + NEURONS - 1) / NEURONS);
+  const struct sharing sharing = share(gpu, blocks, NEURONS, STAGE, reals * NEURONS * (int)sizeof(real));
+  kernel<<<(unsigned)blocks, NEURONS + 32, (size_t)sharing.shared, on>>>(*a, sharing.stages);
   return (int)cudaGetLastError();
 }
 
-template <int SYN, bool BARE, int NEURONS>
+template <int SYN, int SURROGATE, bool USUAL, int NEURONS>
+static int start_stream_backward(const lif_args *a, lif_stream on) {
+  constexpr int stage = stream<NEURONS, CHUNK, 2>::STAGE, stashed = STASHED * (0 NEURON_STATES(COUNT_VALUES));
+  if (a->options.param_gradients)
+    return start_stream<stream_backward_kernel<SYN, SURROGATE, true, USUAL, NEURONS>, NEURONS, stage>(a, on, stashed);
+  return start_stream<stream_backward_kernel<SYN, SURROGATE, false, USUAL, NEURONS>, NEURONS, stage>(a, on, stashed);
+}
+
+template <int SYN, bool USUAL, int NEURONS>
 static int launch_stream(const lif_args *a, lif_stream on, bool backward) {
-  constexpr int values = 0 NEURON_STATES(COUNT_VALUES);
 #if NEURON_MASKABLE
-  if (a->mask.data && !backward) return start_stream<NEURONS>(stream_forward_kernel<SYN, true, BARE, NEURONS>, a, on, 1, 0);
-  if (a->mask.data) return start_stream<NEURONS>(stream_masked_backward_kernel<SYN, NEURONS>, a, on, 1, 0);
+  constexpr int masked_stage = stream<NEURONS, chunk_of<true, NEURONS>::STEPS, 1, true>::STAGE;
+  if (a->mask.data && !backward)
+    return start_stream<stream_forward_kernel<SYN, true, USUAL, NEURONS>, NEURONS, masked_stage>(a, on, 0);
+  if (a->mask.data) return start_stream<stream_masked_backward_kernel<SYN, NEURONS>, NEURONS, masked_stage>(a, on, 0);
 #endif
-  if (!backward) return start_stream<NEURONS>(stream_forward_kernel<SYN, false, BARE, NEURONS>, a, on, 1, 0);
-  if (NEURON_SPIKING && a->options.surrogate != NEURON_DEFAULT_SURROGATE)
-    return start_stream<NEURONS>(stream_backward_kernel<SYN, -1, BARE, NEURONS>, a, on, 2, STASHED * values);
-  return start_stream<NEURONS>(stream_backward_kernel<SYN, NEURON_DEFAULT_SURROGATE, BARE, NEURONS>, a, on, 2, STASHED * values);
+  if (!backward)
+    return start_stream<stream_forward_kernel<SYN, false, USUAL, NEURONS>, NEURONS, stream<NEURONS, CHUNK, 1>::STAGE>(a, on, 0);
+  if constexpr (USUAL) {
+    constexpr int USED = NEURON_DEFAULT_SURROGATE, ALSO_USED = NEURON_SPIKING ? LIF_SURROGATE_step_pwl : USED;
+    if (a->options.surrogate == USED) return start_stream_backward<SYN, USED, true, NEURONS>(a, on);
+    if (a->options.surrogate == ALSO_USED) return start_stream_backward<SYN, ALSO_USED, true, NEURONS>(a, on);
+  }
+#if NEURON_SPIKING
+  return start_stream_backward<SYN, ANY, false, NEURONS>(a, on);
+#else
+  return (int)cudaErrorInvalidValue;
+#endif
 }
 
 template <int SYN>
 static int launch_stream(const lif_args *a, lif_stream on, bool backward) {
   /* Wide rows make better use of memory, narrow ones spread few neurons over the GPU. */
-  const bool many = a->B * a->N >= 256 * 1024;
-#if NEURON_MASKABLE /* adding what was left out would be in the way of its chain of operations; the others hardly notice */
-  if (!(a->options.params_given & (0 NEURON_PARAMS(OPTIONAL_BIT))))
-    return many ? launch_stream<SYN, true, 128>(a, on, backward) : launch_stream<SYN, true, 64>(a, on, backward);
-#endif
-  return many ? launch_stream<SYN, false, 128>(a, on, backward) : launch_stream<SYN, false, 64>(a, on, backward);
+  const bool many = a->B * ((a->N + 127) / 128) >= 2 * this_gpu()->multiprocessors;
+  if constexpr (CAN_BE_UNUSUAL)
+    if (!(true NEURON_USUAL(IS_USUAL_OPTION, IS_LEFT_OUT)))
+      return many ? launch_stream<SYN, false, 128>(a, on, backward) : launch_stream<SYN, false, 64>(a, on, backward);
+  return many ? launch_stream<SYN, true, 128>(a, on, backward) : launch_stream<SYN, true, 64>(a, on, backward);
 }

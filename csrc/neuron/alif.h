@@ -31,6 +31,9 @@
 #define NEURON_OPTIONS(OPTION) \
   OPTION(norm_input)           \
   OPTION(multi_spikes) OPTION(max_spikes) OPTION(reset_to_value) OPTION(zero_adaptation) OPTION(threshold_gradient)
+#define NEURON_USUAL(OPTION_IS, LEFT_OUT) \
+  OPTION_IS(norm_input, 1)                \
+  OPTION_IS(multi_spikes, 0) OPTION_IS(reset_to_value, 0) OPTION_IS(zero_adaptation, 0) LEFT_OUT(reset_value) LEFT_OUT(min_v)
 
 NEURON_STRUCTS
 
@@ -75,12 +78,21 @@ LIF_FN real step(int S, const struct options *o, const struct params *p, const s
   return a.spikes;
 }
 
-LIF_FN void step_backward(int S, const struct options *o, const struct params *p, const struct states *s, const struct inputs *in,
-                          real g_out, const struct states *g_next, struct states *g, struct inputs *g_in, struct params *g_p) {
+LIF_FN real most_spikes(const struct options *o) { return OPTION(o, multi_spikes) != 0 ? OPTION(o, max_spikes) : REAL(1); }
+
+LIF_FN struct point spike_point(int S, const struct options *o, const struct params *p, const struct states *s,
+                                const struct inputs *in) {
   const struct alif a = alif_step(S, o, p, s, in);
-  const int multi = OPTION(o, multi_spikes) != 0, to_value = OPTION(o, reset_to_value) != 0;
+  const struct point at = {a.charged, a.threshold};
+  return at;
+}
+
+LIF_FN void step_backward(int S, const struct options *o, const struct params *p, const struct states *s, const struct inputs *in,
+                          struct slope spike, real g_out, const struct states *g_next, struct states *g, struct inputs *g_in,
+                          struct params *g_p) {
+  const struct alif a = alif_step(S, o, p, s, in);
+  const int to_value = OPTION(o, reset_to_value) != 0;
   const int norm = OPTION(o, norm_input) != 0, norm_state = OPTION(o, norm_input) == 2;
-  const struct slope spike = surrogate_slope(o, a.charged, a.threshold, multi ? OPTION(o, max_spikes) : REAL(1));
   const real open = a.reset - p->min_v > REAL(0) ? REAL(1) : REAL(0);
   const real free = choose(PARAM_GIVEN(o, min_v), open, REAL(1));
   const real g_reset = g_next->v * free;

@@ -32,6 +32,7 @@
   FIELD(reset, OPTIONAL_PER_NEURON) FIELD(threshold, PER_NEURON) FIELD(refractory, OPTIONAL_PER_NEURON)
 #define NEURON_STATES(FIELD) FIELD(v, PER_NEURON) FIELD(i, PER_NEURON) FIELD(refractory, OPTIONAL_PER_NEURON)
 #define NEURON_OPTIONS(OPTION) OPTION(synapse) OPTION(leaky) OPTION(reset_gradient)
+#define NEURON_USUAL(OPTION_IS, LEFT_OUT) OPTION_IS(synapse, SYNAPSE_DELAYED) OPTION_IS(leaky, 1) OPTION_IS(reset_gradient, 0)
 
 NEURON_STRUCTS
 
@@ -71,10 +72,19 @@ LIF_FN real step(int S, const struct options *o, const struct params *p, const s
   return z;
 }
 
+LIF_FN real most_spikes(const struct options *o) { return (void)o, REAL(1); }
+
+LIF_FN struct point spike_point(int S, const struct options *o, const struct params *p, const struct states *s,
+                                const struct inputs *in) {
+  const struct point at = {cuba_step(o, p, s, in).charged, p->threshold};
+  (void)S;
+  return at;
+}
+
 LIF_FN void step_backward(int S, const struct options *o, const struct params *p, const struct states *s, const struct inputs *in,
-                          real g_out, const struct states *g_next, struct states *g, struct inputs *g_in, struct params *g_p) {
+                          struct slope spike, real g_out, const struct states *g_next, struct states *g, struct inputs *g_in,
+                          struct params *g_p) {
   const struct cuba c = cuba_step(o, p, s, in);
-  const struct slope spike = surrogate_slope(o, c.charged, p->threshold, REAL(1));
   const real g_i = g_next->i;
   const real open = choose(PARAM_GIVEN(o, refractory), REAL(1) - c.mute, REAL(1));
   const real g_after = g_next->v * open;

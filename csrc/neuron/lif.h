@@ -18,6 +18,7 @@
   FIELD(decay_mem, PER_NEURON) FIELD(decay_syn, PER_SYNAPSE) FIELD(threshold, PER_NEURON) FIELD(bias, OPTIONAL_PER_NEURON)
 #define NEURON_STATES(FIELD) FIELD(v, PER_NEURON) FIELD(i, PER_SYNAPSE)
 #define NEURON_OPTIONS(OPTION) OPTION(max_spikes)
+#define NEURON_USUAL(OPTION_IS, LEFT_OUT) LEFT_OUT(bias)
 
 NEURON_STRUCTS
 
@@ -77,13 +78,21 @@ LIF_FN void step_backward_masked(int S, const struct params *p, int open, real g
   propagate(S, p, adjoint(p, window_slope(open, p->threshold), g_out, g_next->v), g_next, g, g_in);
 }
 
+LIF_FN real most_spikes(const struct options *o) { return OPTION(o, max_spikes); }
+
+LIF_FN struct point spike_point(int S, const struct options *o, const struct params *p, const struct states *s,
+                                const struct inputs *in) {
+  const struct point at = {membrane(S, p, s, in, 0), p->threshold};
+  (void)o;
+  return at;
+}
+
 LIF_FN void step_backward(int S, const struct options *o, const struct params *p, const struct states *s, const struct inputs *in,
-                          real g_out, const struct states *g_next, struct states *g, struct inputs *g_in, struct params *g_p) {
-  const real v = membrane(S, p, s, in, 0);
-  const struct slope spike = surrogate_slope(o, v, p->threshold, OPTION(o, max_spikes));
+                          struct slope spike, real g_out, const struct states *g_next, struct states *g, struct inputs *g_in,
+                          struct params *g_p) {
   const struct adjoint a = adjoint(p, spike.v, g_out, g_next->v);
   if (o->param_gradients) {
-    const real n = spike_count(o, v, p->threshold, OPTION(o, max_spikes));
+    const real n = spike_count(o, membrane(S, p, s, in, 0), p->threshold, OPTION(o, max_spikes));
     g_p->threshold += a.n * spike.threshold - g_next->v * n;
     g_p->decay_mem += a.v * s->v;
     g_p->bias += a.v;

@@ -11,10 +11,14 @@
  *                              needs a gradient; then it also has step_masked, which tells the bit, step_backward_masked and
  *                              usual_neuron
  *   NEURON_INPUTS, NEURON_PARAMS, NEURON_STATES, NEURON_OPTIONS: lists of its fields
+ *   NEURON_USUAL               the options and the parameters left out that CUDA has kernels of its own for: OPTION_IS(name, value)
+ *                              and LEFT_OUT(name)
  *   NEURON_STRUCTS             (as it stands: it makes the structs below from the lists)
  *   step                       (parameters, state, inputs) -> next state, output
- *   step_backward              its adjoint: (the same, adjoints of output and next state) -> adjoints of state and
- *                              inputs; adjoints of parameters are added to what is there
+ *   step_backward              its adjoint: (the same, the spike's slope, adjoints of output and next state) -> adjoints of state
+ *                              and inputs; adjoints of parameters are added to what is there
+ *   spike_point, most_spikes   if it spikes: where step_backward's slope is to be taken, (parameters, state, inputs) -> membrane
+ *                              potential and threshold, and the most spikes of a step
  * A translation unit holds one neuron, so the names carry no prefix. A member PER_NEURON is a number, a member
  * PER_SYNAPSE or PER_CURRENT points to one number a synapse. g and g_next may be the same struct, and so may s and next:
  * read a member of the second before writing that of the first. */

@@ -32,13 +32,19 @@ struct slope {
   real v, threshold;
 };
 
+/* Where a slope is taken. */
+struct point {
+  real v, threshold;
+};
+
 /* Rockpool's StepPWL: a window open above threshold - p[0]. */
 LIF_FN struct slope step_pwl_slope(real v, real threshold, const real *p, real max_spikes) {
   const real open = v >= threshold - p[0] ? REAL(1) : REAL(0);
+  const real inverse = REAL(1) / threshold;
   struct slope d;
   (void)max_spikes;
-  d.v = REAL(1) / threshold * open;
-  d.threshold = -v / (threshold * threshold) * open;
+  d.v = inverse * open;
+  d.threshold = -(v * inverse) * d.v; /* -v / threshold^2 by products: a division is slow, and this one is there already */
   return d;
 }
 
