@@ -18,7 +18,7 @@ import torch_lif as lif
 
 from .contenders import BASELINE, OURS
 from .layer import add_timing_options
-from .measure import Meter
+from .measure import Deadline, Meter
 from .report import Report, Row
 from .suite import text, tidy
 
@@ -64,7 +64,8 @@ class Training(NamedTuple):
 
 def build_stack(kind: str, layers: int, size: int, steps: int, batch: int, device: str, backend: str) -> Training:
     torch.manual_seed(1)
-    network = Stack(kind, size, layers, backend).to(device)
+    with torch.device(device):  # where filling a large layer takes no time
+        network = Stack(kind, size, layers, backend)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     x = (torch.rand(batch, steps, size, device=device) < 0.2).float()
     y = torch.randint(CLASSES, (batch,), device=device)
@@ -128,6 +129,7 @@ def run(a: argparse.Namespace, meter: Meter, report: Report, path: Path) -> None
         for size in sizes:
             build = functools.partial(build_stack, kind, a.layers, size, steps, batch, device)
             networks.append((f"{a.layers} x (Linear, {kind})", (steps, batch, size), build, backends))
+    deadline = Deadline(a.time_limit)
     pair = {name: backend for name, backend in backends.items() if backend}
     networks.append((EXAMPLE, (50, 64, 256), functools.partial(build_example, 50, 64, device), pair))
 
@@ -136,6 +138,8 @@ def run(a: argparse.Namespace, meter: Meter, report: Report, path: Path) -> None
             expected: Tensor | None = None
             # The loop first: others are held to its outputs.
             for name in sorted(names, key=lambda name: name != BASELINE):
+                if deadline.left() <= 0:
+                    break
                 row = Row(
                     case, name, "training step", shape, "float32", "", 0, remark="no spikes: the floor" if name == FLOOR else ""
                 )
@@ -148,6 +152,8 @@ def run(a: argparse.Namespace, meter: Meter, report: Report, path: Path) -> None
                 bar.set_description(row.title, refresh=False)
                 bar.update()
                 tidy(device)
+    if bar.n < bar.total:
+        report.method.append(f"stopped by --time-limit {a.time_limit:g}: {bar.total - bar.n} of {bar.total} rows were not measured")
 
 
 def measure(row: Row, make: Callable[[str], Training], backend: str, expected: Tensor | None, meter: Meter) -> Tensor | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import gc
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -25,11 +27,16 @@ multiply-adds, a reciprocal), a membrane next to the threshold spikes a step soo
 
 
 class Options(NamedTuple):
-    """What holds for all cases of a run."""
+    """What holds for all cases of a run. surrogate: None: each neuron's default. loop_limit: the most neuron-steps for which loops
+    over time in Python are timed; beyond them the plain loop checks the others, once, and that is all."""
 
     dtype: torch.dtype
-    trainable: bool
-    surrogate: Surrogate
+    surrogate: Surrogate | None = None
+    loop_limit: float = math.inf
+
+    @property
+    def dtype_name(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
 
 
 class Verdict(NamedTuple):
@@ -129,19 +136,40 @@ def measure_row(row: Row, contender: Contender, problem: Problem, meter: Meter) 
     row.add(meter.measure(replay, replayed=True))
 
 
+def floors(problem: Problem, meter: Meter) -> dict[str, float | None]:
+    """For each pass, what PyTorch takes for x * 2 when it is called in a row."""
+    trivial = dataclasses.replace(problem, leaves=[problem.x], grad_out=problem.x.detach())
+
+    def double(problem: Problem) -> Tensor:
+        return problem.x * 2
+
+    return {name: meter.in_a_row(functools.partial(run, double, trivial)) for name, run in PASSES.items()}
+
+
+def taking_part(contenders: Iterable[Contender], case: Case, shape: Shape, options: Options, device: str) -> list[Contender]:
+    """Who is timed."""
+    found: list[Contender] = []
+    for contender in contenders:
+        small = contender.fused or math.prod(shape) <= options.loop_limit
+        if small and contender.takes_part(case, device, options.dtype_name):
+            found += variants(contender, case, device, options.surrogate)
+    return found
+
+
 def measure_shape(
     case: Case, shape: Shape, options: Options, contenders: Iterable[Contender], meter: Meter, axis: str = ""
 ) -> Iterator[Row]:
     """A row for each contender and pass; a failure is a row too."""
-    problem, rate, dtype = None, None, str(options.dtype).removeprefix("torch.")
-    chosen: list[Contender] = []
-    for contender in contenders:
-        if contender.takes_part(case, meter.device, dtype):
-            chosen += variants(contender, case, meter.device, options.trainable, options.surrogate)
+    problem, rate, dtype = None, None, options.dtype_name
+    floor: dict[str, float | None] = {}
+    contenders = list(contenders)
+    chosen = taking_part(contenders, case, shape, options, meter.device)
+    checking = [contender for contender in contenders if contender.name == BASELINE and contender not in chosen]
     try:
-        problem = build(case, shape, options.dtype, meter.device, options.trainable, options.surrogate)
-        verdicts = check(chosen, problem)
+        problem = build(case, shape, options.dtype, meter.device, options.surrogate)
+        verdicts = check([*checking, *chosen], problem)
         rate = spike_rate(chosen, verdicts, problem)
+        floor = floors(problem, meter)
     except Exception as failure:
         verdicts = {contender.name: Verdict("", text(failure)) for contender in chosen}
     for contender in chosen:
@@ -169,6 +197,7 @@ def measure_shape(
                 spike_rate=rate,
                 check=verdicts[contender.name].check,
                 error=error,
+                floor=floor.get(pass_name),
             )
             if problem is not None and not row.error:
                 try:
@@ -201,12 +230,11 @@ def measure_all(
             tidy(meter.device)
 
 
-def count(cases: Iterable[Case], shapes: Sequence[object], options: Options, contenders: Sequence[Contender], device: str) -> int:
+def count(cases: Iterable[Case], shapes: Sequence[Shape], options: Options, contenders: Sequence[Contender], device: str) -> int:
     """How many rows measure_all will yield."""
-    dtype, total = str(options.dtype).removeprefix("torch."), 0
-    for case in cases:
-        for contender in contenders:
-            if contender.takes_part(case, device, dtype):
-                found = variants(contender, case, device, options.trainable, options.surrogate)
-                total += sum(len(one.passes or PASSES) for one in found)
-    return total * len(shapes)
+    return sum(
+        len(one.passes or PASSES)
+        for case in cases
+        for shape in shapes
+        for one in taking_part(contenders, case, shape, options, device)
+    )

@@ -23,7 +23,7 @@ from benchmarks.cases import CASES, PASSES, Shape  # noqa: E402
 from benchmarks.contenders import BASELINE, CONTENDERS, OURS  # noqa: E402
 
 SHAPE = Shape(60, 3, 24)
-OPTIONS = suite.Options(torch.float32, False, lif.StepPWL())
+OPTIONS = suite.Options(torch.float32)
 FAST = ["--device", "cpu", "--repeats", "1", "--min-time", "0", "--max-time", "0.01"]
 
 
@@ -49,8 +49,8 @@ class Loop(nn.Module):
         self.steps, self.spoil, self.scale = steps, spoil, nn.Parameter(torch.ones(()))
 
     def forward(self, x):
-        spikes = torch.stack(self.steps(x.detach().unbind(0)))
-        return self.spoil(spikes) + self.scale.detach() * (x - x.detach())
+        spikes = torch.stack(self.steps(x.detach().float().unbind(0))).to(x.dtype)
+        return self.spoil(spikes) + self.scale.detach().to(x.dtype) * (x - x.detach())
 
 
 def peer(build, **changes):
@@ -63,8 +63,11 @@ def rows_of(one):
     return list(suite.measure_all([CASES["lif"]], [("", SHAPE)], OPTIONS, [CONTENDERS[BASELINE], one.contender()], meter()))
 
 
-@pytest.mark.parametrize("index", range(len(peers.PEERS)), ids=[peer.name for peer in peers.PEERS])
-def test_every_peer_has_equations_that_spike(index):
+EVERY_PEER = [(index, dtype) for index, peer in enumerate(peers.PEERS) for dtype in peer.dtypes]
+
+
+@pytest.mark.parametrize(("index", "dtype"), EVERY_PEER, ids=[f"{peers.PEERS[k].name}-{dtype}" for k, dtype in EVERY_PEER])
+def test_every_peer_has_equations_that_spike(index, dtype):
     """The check that stands before each timing passes for a layer that follows the equations, in the layout that the peer has."""
     one = peers.PEERS[index]
     case = CASES[one.case]
@@ -74,7 +77,7 @@ def test_every_peer_has_equations_that_spike(index):
         return made, (lambda x: made(x.transpose(0, 1)).transpose(0, 1)) if one.batch_first else made
 
     contender = dataclasses.replace(one, build=build).contender()
-    problem = cases.build(case, Shape(200, 2, 50), torch.float32, "cpu", False, lif.StepPWL())
+    problem = cases.build(case, Shape(200, 2, 50), layer.DTYPES[dtype], "cpu")
     verdict = suite.check([contender], problem)[one.name]
     assert verdict.error == ""
     assert "in 0 of 20000 places" in verdict.check
@@ -159,20 +162,27 @@ def test_a_compiled_step_that_fails_does_not_stop_the_run(monkeypatch, capsys):
 def test_a_compiled_step_is_the_loop(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda step, **options: step)
     for name in ("lif", "cuba-lif", "alif", "cuba-refractory", "li"):
-        problem = cases.build(CASES[name], SHAPE, torch.float32, "cpu", False, lif.StepPWL())
+        problem = cases.build(CASES[name], SHAPE, torch.float32, "cpu")
         found, expected = contenders.CompiledStep()(problem), contenders.loop(problem)
         assert torch.equal(found, expected)
         gradients = [torch.autograd.grad(out, problem.x, problem.grad_out)[0] for out in (found, expected)]
         torch.testing.assert_close(*gradients)
 
 
-def run_elsewhere(monkeypatch, environment, contender):
+def run_elsewhere(monkeypatch, environment, contender, seconds=None):
     """What a process of its own finds for a contender."""
     monkeypatch.setattr(peers, "elsewhere", lambda name: environment if name == contender.name else {})
     a = cli.parser().parse_args(["layer", *FAST, "--quick"])
     made = report.Report("layer", "", "", machine.describe("cpu"), [], [])
     layer.run_elsewhere(
-        [contender], [CASES["li"]], [Shape(20, 1, 8)], ["float32"], a, made, types.SimpleNamespace(set_description=print)
+        [contender],
+        [CASES["li"]],
+        [Shape(20, 1, 8)],
+        ["float32"],
+        a,
+        made,
+        types.SimpleNamespace(set_description=print),
+        measure.Deadline(seconds),
     )
     return made.rows
 
@@ -187,6 +197,11 @@ def test_a_process_of_its_own_that_fails(monkeypatch):
     rows = run_elsewhere(monkeypatch, {"TORCH_LIF_ISA": "no such thing"}, CONTENDERS[BASELINE])
     assert [row.pass_name for row in rows] == list(PASSES)
     assert all("no such thing" in row.error for row in rows)
+
+
+def test_a_process_of_its_own_that_takes_too_long(monkeypatch):
+    rows = run_elsewhere(monkeypatch, {"TORCH_LIF_ISA": "baseline"}, CONTENDERS[BASELINE], seconds=0.2)
+    assert [row.error for row in rows] == ["took more than 0 seconds"] * 2
 
 
 def test_environments_are_seen(monkeypatch):
@@ -216,6 +231,11 @@ def test_network(capsys):
     assert by_contender(found.rows, "2 x (Linear, lif)")[OURS].spike_rate > 0
     assert found.derived(by_contender(found.rows, "example")[OURS])["speedup"] > 0
     assert "speed-up: over eager" in capsys.readouterr().out
+
+
+def test_a_network_run_ends_in_time(capsys):
+    assert cli.main(["network", "--neurons", "40", "60", "--steps", "30", "--batch", "2", *FAST, "--time-limit", "1e-6"]) == 0
+    assert "stopped by --time-limit 1e-06: 8 of 8 rows were not measured" in capsys.readouterr().out
 
 
 def test_a_network_that_differs_or_fails_is_reported(monkeypatch):
