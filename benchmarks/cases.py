@@ -87,6 +87,15 @@ class Case:
         return self if self.trainable else dataclasses.replace(self, name=self.name + WITH_PARAMETERS, trainable=True)
 
     @property
+    def passes(self) -> list[str]:
+        """Those of PASSES to be timed. A forward alone is that of the case without gradients of parameters."""
+        return [name for name in PASSES if name != "forward" or not self.trainable]
+
+    def gradient_names(self) -> list[str]:
+        """Of the leaves of a problem."""
+        return ["x", *(self.differentiable if self.trainable else ())]
+
+    @property
     def surrogate(self) -> Surrogate | None:
         """The function's default; None where nothing spikes."""
         known = inspect.signature(getattr(functional, self.neuron)).parameters

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from torch_lif import _C, surrogate
 
 from . import peers, suite
-from .cases import CASES, DEFAULT, MODE_OF_OTHERS, PASSES, WITH_PARAMETERS, Case, Shape
+from .cases import CASES, DEFAULT, MODE_OF_OTHERS, WITH_PARAMETERS, Case, Shape
 from .contenders import BASELINE, CONTENDERS, OURS, Contender
 from .measure import Budget, Deadline, Meter, keep_memory
 from .report import Report, Row, read
@@ -331,7 +331,7 @@ def run_elsewhere(
         for options in each:
             for case, shape in itertools.product(cases, shapes):
                 for one in suite.taking_part([contender], case, shape, options, device):
-                    for pass_name in PASSES:
+                    for pass_name in suite.passes_of(one, case):
                         row = Row(
                             case.name, one.name, pass_name, tuple(shape), options.dtype_name, "", 0, remark=one.remark, error=error
                         )

@@ -51,22 +51,36 @@ def text(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
-def same_gradient(grad: Tensor, expected: Tensor) -> Verdict:
+def same_gradient(grad: Tensor, expected: Tensor, name: str = "x") -> Verdict:
     scale = float(expected.abs().max()) or 1.0
     off = float((grad.double() - expected.double()).abs().max()) / scale
     if not off <= TOLERANCE[expected.dtype]:
-        return Verdict("", f"gradient of x differs from {BASELINE}'s by {off:.2g} of its largest")
-    return Verdict(f"gradient of x within {off:.1g} of its largest")
+        return Verdict("", f"gradient of {name} differs from {BASELINE}'s by {off:.2g} of its largest")
+    return Verdict(f"gradient of {name} within {off:.1g} of its largest")
 
 
-def compare(output: Tensor, grad: Tensor, expected: Tensor, expected_grad: Tensor) -> Verdict:
+class Found(NamedTuple):
+    """What a call makes of a problem. gradients: by the names of its leaves."""
+
+    output: Tensor
+    gradients: dict[str, Tensor]
+
+
+def results(contender: Contender, problem: Problem) -> Found:
+    found = forward_backward(contender.call, problem)
+    return Found(forward(contender.call, problem), dict(zip(problem.case.gradient_names(), found, strict=True)))
+
+
+def compare(found: Found, held_to: Found) -> Verdict:
     """Outputs have to be equal; gradients may differ in rounding."""
+    output, expected = found.output, held_to.output
     if output.shape != expected.shape or output.dtype != expected.dtype:
         return Verdict("", f"output is {output.dtype} {tuple(output.shape)}, {BASELINE}'s {expected.dtype} {tuple(expected.shape)}")
     if not torch.equal(output, expected):
         return Verdict("", f"output differs from {BASELINE}'s in {int((output != expected).sum())} of {expected.numel()} places")
-    verdict = same_gradient(grad, expected_grad)
-    return verdict if verdict.error else Verdict(f"output equal to {BASELINE}'s, {verdict.check}")
+    verdicts = [same_gradient(grad, held_to.gradients[name], name) for name, grad in found.gradients.items()]
+    wrong = [verdict for verdict in verdicts if verdict.error]
+    return wrong[0] if wrong else Verdict(", ".join([f"output equal to {BASELINE}'s", *(verdict.check for verdict in verdicts)]))
 
 
 def check_by_own_equations(contender: Contender, problem: Problem) -> Verdict:
@@ -89,19 +103,17 @@ def check_by_own_equations(contender: Contender, problem: Problem) -> Verdict:
 def check(contenders: Sequence[Contender], problem: Problem) -> dict[str, Verdict]:
     """Runs every contender once, before any is timed."""
     verdicts: dict[str, Verdict] = {}
-    expected: tuple[Tensor, Tensor] | None = None
+    expected: Found | None = None
     for contender in sorted(contenders, key=lambda contender: contender.name != BASELINE):
         try:
             if contender.expected is not None:
                 verdicts[contender.name] = check_by_own_equations(contender, prepared(contender, problem))
                 continue
-            found = forward(contender.call, problem), forward_backward(contender.call, problem)[0]
+            found = results(contender, problem)
             if contender.name == BASELINE:
                 expected, verdicts[BASELINE] = found, Verdict("is what others are held to")
             else:
-                verdicts[contender.name] = (
-                    compare(*found, *expected) if expected else Verdict(f"not checked: {BASELINE} did not run")
-                )
+                verdicts[contender.name] = compare(found, expected) if expected else Verdict(f"not checked: {BASELINE} did not run")
         except Exception as failure:
             verdicts[contender.name] = Verdict("", text(failure))
     return verdicts
@@ -156,6 +168,10 @@ def taking_part(contenders: Iterable[Contender], case: Case, shape: Shape, optio
     return found
 
 
+def passes_of(contender: Contender, case: Case) -> list[str]:
+    return [name for name in case.passes if contender.passes is None or name in contender.passes]
+
+
 def measure_shape(
     case: Case, shape: Shape, options: Options, contenders: Iterable[Contender], meter: Meter, axis: str = ""
 ) -> Iterator[Row]:
@@ -181,7 +197,7 @@ def measure_shape(
                     error = f"memory={contender.mode!r} was asked for, but {mode} is what the call does"
             except Exception as failure:
                 error = text(failure)
-        for pass_name in contender.passes or PASSES:
+        for pass_name in passes_of(contender, case):
             of_pass = "" if pass_name == "forward" else mode
             row = Row(
                 case=case.name,
@@ -233,7 +249,7 @@ def measure_all(
 def count(cases: Iterable[Case], shapes: Sequence[Shape], options: Options, contenders: Sequence[Contender], device: str) -> int:
     """How many rows measure_all will yield."""
     return sum(
-        len(one.passes or PASSES)
+        len(passes_of(one, case))
         for case in cases
         for shape in shapes
         for one in taking_part(contenders, case, shape, options, device)

@@ -301,7 +301,8 @@ def test_report_from_tiny_runs(capsys):
         assert f"(page-figures/{path.name})" in page
         assert str(path) in out
     found = report.read(Path("a.json"))
-    assert page.count("\n## ") == 2
+    assert page.count("\n## ") == 3
+    assert page.index(f"\n## In short: {machine.processor()}") < page.index("\n## Neurons alone") < page.index("\n## Cost against")
     assert found.command in page
     assert found.date in page
     assert machine.processor() in page
@@ -309,6 +310,82 @@ def test_report_from_tiny_runs(capsys):
     rows = [line for line in page.splitlines() if line.startswith("| li") and " 40x2x16 " in line]
     assert len(rows) == len(found.rows)
     assert len({line.count("|") for line in rows}) == 1
+
+
+def made_up_rows():
+    """Of two shapes: ours called and replayed, by mode; a loop, and a library's layer that is the strongest of the others."""
+    common = {"case": "lif", "dtype": "bfloat16", "formula": "T", "bytes_moved": 4 * 10**8}
+    rows = []
+    for shape, slower in (((10, 2, 5), 1.0), ((10, 2, 50), 10.0)):
+        for name, mode, seconds in (
+            (OURS, "mask", 0.1),
+            (OURS + " mask", "mask", 0.1),
+            (OURS + " save", "save", 0.3),
+            (OURS + contenders.GRAPH, "mask", 0.05),
+            (BASELINE, "", 20.0),
+            ("theirs", "", 0.25),
+            ("theirs" + contenders.GRAPH, "", 0.2),
+        ):
+            row = report.Row(implementation=name, pass_name="forward+backward", shape=shape, mode=mode, **common)
+            rows.append(dataclasses.replace(row, samples=[seconds * slower] * 3))
+    return [*rows, dataclasses.replace(rows[0], case="li", samples=[], error="RuntimeError: broke")]
+
+
+def made_up_report(kind, rows, gpu="Some GPU"):
+    place = machine.describe("cpu") | {"gpu": gpu}
+    copies = [measure.Copy(10**9, [0.125], 10**9, [0.25], 1000)]  # 8 GB/s
+    return report.Report(kind, "made up", "2026-01-01", place, [], copies, rows)
+
+
+def test_the_page_begins_with_what_matters():
+    from benchmarks import summary
+
+    rows = made_up_rows()
+    lines = summary.summary("Some GPU", [made_up_report("layer", rows[:7]), made_up_report("layer", rows[7:])])
+    tables = [line for line in lines if line.startswith("| ")]
+    head = "| case | dtype | pass | keeps | 10x2x5 | 10x2x50 |"
+    rule = "| --- | --- | --- | --- | ---: | ---: |"
+    # 4e8 bytes at 8 GB/s take 50 ms.
+    assert tables[:3] == [head, rule, "| lif | bfloat16 | forward+backward | mask | 100% (50%) | 10% (5%) |"]
+    assert tables[3:] == [head, rule, "| lif | bfloat16 | forward+backward | mask | 2.5x theirs (4.0x) | 2.5x theirs (4.0x) |"]
+    assert lines[0] == "## In short: Some GPU"
+    assert "1 rows failed: see the notes of their sections." in lines
+    assert summary.summary("Some GPU", [made_up_report("layer", [])]) == []
+
+
+def test_the_page_begins_with_networks_too():
+    from benchmarks import summary
+
+    row = report.Row("2 x lif", BASELINE, "training step", (50, 2, 8), "float32", "", 0, samples=[0.3])
+    rows = [row, dataclasses.replace(row, implementation=OURS, samples=[0.02])]
+    rows += [dataclasses.replace(one, shape=(50, 2, 16), error="MemoryError") for one in rows[1:]]
+    lines = summary.summary("Some GPU", [made_up_report("network", rows)])
+    assert "| network | T x B x N | eager ms | torch_lif ms | speed-up |" in lines
+    assert "| 2 x lif | 50x2x8 | 300.0 | 20.0 | 15x |" in lines
+    assert "| 2 x lif | 50x2x16 | - | - | - |" in lines
+
+
+def test_machines_are_summed_up_apart():
+    pytest.importorskip("matplotlib")
+    for number, gpu in enumerate(("Some GPU", "Another GPU")):
+        made_up_report("layer", made_up_rows(), gpu).write(Path(f"{number}.json"))
+    assert cli.main(["report", "0.json", "1.json", "--out", "page.md"]) == 0
+    page = Path("page.md").read_text()
+    assert [line for line in page.splitlines() if line.startswith("## In")] == ["## In short: Some GPU", "## In short: Another GPU"]
+    assert page.count("<details>") == page.count("</details>") == 2
+
+
+def test_bars_show_each_call_once():
+    pytest.importorskip("matplotlib")
+    from benchmarks import page
+
+    made = made_up_report("layer", made_up_rows()[:7])
+    names = [page.bar_label(row) for row in page.drawn(made)]
+    graph = contenders.GRAPH
+    assert names == [f"{OURS} [mask]", f"{OURS} save", f"{OURS}{graph} [mask]", BASELINE, "theirs", f"theirs{graph}"]
+    of_colours = {row.implementation: page.colour(row.implementation) for row in made.rows}
+    assert len({of_colours[name] for name in (OURS, OURS + graph, BASELINE, "theirs", "theirs" + graph)}) == 5
+    assert page.colour("compiled step") == of_colours[BASELINE]
 
 
 def test_report_of_failures_alone():
