@@ -28,7 +28,7 @@ SHAPES = {
     "cpu": "100x8x128,500x16x512,500x16x4096",
     "cuda": "100x16x4096,500x1x4096,500x16x512,500x16x4096,500x16x16384,200x256x4096,2000x16x4096",
 }
-QUICK_SHAPES = {"cpu": "200x16x512", "cuda": "500x16x4096"}
+QUICK_SHAPES = {"cpu": "100x16x512", "cuda": "100x16x4096"}
 FULL = {"cpu": Budget(20, 0.5, 20.0), "cuda": Budget(20, 0.02, 1.5)}
 QUICK = Budget(5, 0.02, 0.3)
 DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "bfloat16", "float16")}
@@ -183,11 +183,12 @@ def select(a: argparse.Namespace, device: str) -> list[Contender]:
         every = peers.all_contenders()
         return [every[name] for name in a.contenders]
     found = CONTENDERS if a.no_peers else peers.all_contenders()
-    return [
-        c
-        for name, c in found.items()
-        if not (name.startswith(BASELINE) and a.no_eager) and device not in c.on_request and not (a.quick and c.on_request)
-    ]
+    return [c for name, c in found.items() if not (name.startswith(BASELINE) and a.no_eager) and not takes_long(c, a, device)]
+
+
+def takes_long(contender: Contender, a: argparse.Namespace, device: str) -> bool:
+    """Whether it takes part only if it is named: it compiles, or it needs a process of its own in a run that is to be quick."""
+    return device in contender.on_request or (a.quick and bool(contender.on_request or peers.elsewhere(contender.name)))
 
 
 def meter_for(p: argparse.ArgumentParser, a: argparse.Namespace) -> Meter:
@@ -242,8 +243,10 @@ def run(p: argparse.ArgumentParser, a: argparse.Namespace, meter: Meter, report:
         shapes = [("", shape) for shape in given]
     dtypes = a.dtypes or (["float32"] if a.quick or scaling else ["float32", "bfloat16"])
     report.method += layer_method(a, cases, meter.device)
-    if meter.device == "cpu" and not a.contenders and "compiled step" in CONTENDERS:
-        report.method.append("left out: compiled step (on the CPU only by --contenders, for compiling takes long)")
+    known = CONTENDERS if a.no_peers else peers.all_contenders()
+    left_out = [] if a.contenders or scaling else [name for name, c in known.items() if takes_long(c, a, meter.device)]
+    if left_out:
+        report.method.append(f"left out, unless named by --contenders, for they take long: {', '.join(left_out)}")
 
     each = options_for(a, dtypes)
     deadline = Deadline(a.time_limit)

@@ -109,7 +109,8 @@ def add_options(p: argparse.ArgumentParser) -> None:
 
 def method(a: argparse.Namespace) -> list[str]:
     return [
-        f"a step: forward, loss, backward, Adam; {a.layers} x (nn.Linear, neurons) of one width, spikes in, float32; {FLOOR}: the "
+        f"a step: forward, loss, backward, Adam; {a.layers} x (nn.Linear, neurons) of one width, spikes in, float32 (matrix "
+        f"products: precision {torch.get_float32_matmul_precision()!r}); {FLOOR}: the "
         "same step with nothing in the neurons' place, which is the least that it can take",
         "example: network and step of examples/train_images.py, two hidden layers of 256 CubaLIF neurons and a read-out of LI",
         f"ms: median of a step; Mns/s: million neuron-steps a second, of one layer; speed-up: over {BASELINE}; before timing, both "

@@ -214,6 +214,22 @@ def test_environments_are_seen(monkeypatch):
     assert peers.elsewhere("SpikingJelly LIFNode cuda") == {variable: "cuda"}
 
 
+def test_what_takes_long_is_measured_by_request(monkeypatch):
+    monkeypatch.setattr(peers, "PEERS", [dataclasses.replace(peer, module="torch") for peer in peers.PEERS])
+    monkeypatch.delenv("SJ_LIF_CUDA_IMPLEMENTATION", raising=False)
+
+    def chosen(device, *arguments):
+        return {one.name for one in layer.select(cli.parser().parse_args(["layer", *arguments]), device)}
+
+    kinds = {f"SpikingJelly LIFNode {kind}" for kind in ("torch", "triton", "cuda")}
+    everyone = {*CONTENDERS, *(peer.name for peer in peers.PEERS)}
+    assert chosen("cuda") == everyone
+    assert chosen("cpu") == everyone - {"compiled step"}
+    assert chosen("cuda", "--quick") == everyone - {"compiled step"} - kinds
+    named = ["compiled step", "SpikingJelly LIFNode cuda"]
+    assert chosen("cuda", "--quick", "--contenders", *named) == set(named)
+
+
 def by_contender(rows, case):
     return {row.implementation: row for row in rows if row.case == case}
 
