@@ -16,8 +16,11 @@ from torch_lif.surrogate import StepPWL, Surrogate
 
 LEGEND = (
     "T time steps, B batch, N neurons, X inputs a neuron, W state values a neuron, e bytes of an element of x, "
-    "s bytes of a state value (4; float64: 8), C = ceil(T/16) checkpoints (T on CUDA with more than two synapses)"
+    "s bytes of a state value (4; float64: 8), C = ceil(T/16) checkpoints (T on CUDA with more than two synapses); parameters and "
+    "their gradients, N values each, are left out"
 )
+WITH_PARAMETERS = "+parameters"
+"""Behind a case's name: the gradients of all its parameters too."""
 FORWARD = "T*B*N*(X + 1)*e + B*N*W*s"
 """Reads x; writes the output and the last state."""
 TRAINING = "T*B*N*(3*X + 2)*e + B*N*W*s*(2*C + 1)"
@@ -61,6 +64,7 @@ class Case:
     drive: x is uniform in [0, drive); chosen so that neurons spike about every tenth step.
     states: W of the formulas. Parameters and their gradients are left out of these: they do not grow with T.
     modes: the memory modes that the function knows.
+    trainable: whether the backward finds the gradients of all parameters, or that of x alone.
     """
 
     name: str
@@ -70,6 +74,32 @@ class Case:
     states: int
     synapses: int = 0
     modes: tuple[str, ...] = ("recompute", "save")
+    trainable: bool = False
+
+    @property
+    def family(self) -> str:
+        """The case's name without what is asked of its backward: what libraries are compared by."""
+        return self.name.removesuffix(WITH_PARAMETERS)
+
+    def with_parameters(self) -> Case:
+        """The case with gradients of all parameters. They are sums over time of what the backward in the mode `recompute` has at
+        hand for the gradient of x too: its fewest bytes stay as they are."""
+        return self if self.trainable else dataclasses.replace(self, name=self.name + WITH_PARAMETERS, trainable=True)
+
+    @property
+    def passes(self) -> list[str]:
+        """Those of PASSES to be timed. A forward alone is that of the case without gradients of parameters."""
+        return [name for name in PASSES if name != "forward" or not self.trainable]
+
+    def gradient_names(self) -> list[str]:
+        """Of the leaves of a problem."""
+        return ["x", *(self.differentiable if self.trainable else ())]
+
+    @property
+    def surrogate(self) -> Surrogate | None:
+        """The function's default; None where nothing spikes."""
+        known = inspect.signature(getattr(functional, self.neuron)).parameters
+        return known["surrogate"].default if self.spiking else None
 
     @property
     def differentiable(self) -> list[str]:
@@ -80,11 +110,12 @@ class Case:
     def spiking(self) -> bool:
         return _C.neurons()[self.neuron]["spiking"]
 
-    def modes_for(self, trainable: bool, surrogate: Surrogate) -> list[str]:
+    def modes_for(self, surrogate: Surrogate | None = None) -> list[str]:
         """The modes that can be asked for. One bit is enough where the surrogate is a window and no parameter has a gradient."""
         if not selectable(self.neuron):
             return []
-        return [mode for mode in self.modes if mode != "mask" or (isinstance(surrogate, StepPWL) and not trainable)]
+        window = isinstance(surrogate or self.surrogate, StepPWL) and not self.trainable
+        return [mode for mode in self.modes if mode != "mask" or window]
 
     def formula(self, pass_name: str, mode: str = MODE_OF_OTHERS) -> str:
         """Fewest bytes that a pass moves, in the symbols of LEGEND."""
@@ -109,43 +140,43 @@ class Case:
         return int(eval(formula, {"__builtins__": {}}, values))  # evaluated, so that what is printed is what is used
 
 
-CASES = {
-    case.name: case
-    for case in (
-        Case("lif", "lif", {"decay_mem": (0.90, 0.97), "threshold": (0.9, 1.1)}, drive=0.3, states=1, modes=tuple(MODES)),
-        Case(
-            "cuba-lif",
-            "lif",
-            {"decay_mem": (0.90, 0.97), "decay_syn": (0.80, 0.95), "threshold": (0.9, 1.1)},
-            drive=0.03,
-            states=2,
-            synapses=1,
-            modes=tuple(MODES),
-        ),
-        Case(
-            "alif",
-            "alif",
-            {"decay_mem": (0.90, 0.97), "decay_adapt": (0.98, 0.99), "threshold": (0.9, 1.1), "adapt_scale": (5.0, 10.0)},
-            drive=6.0,
-            states=2,
-        ),
-        Case(
-            "cuba-refractory",
-            "cuba_lif",
-            {
-                "rate_mem": (0.03, 0.1),
-                "rate_syn": (0.05, 0.2),
-                "threshold": (0.9, 1.1),
-                "leak": (0.0, 0.1),
-                "reset": (-0.1, 0.0),
-                "refractory": (1.0, 3.0),
-            },
-            drive=0.9,
-            states=3,
-        ),
-        Case("li", "li", {"rate_mem": (0.05, 0.15), "rate_syn": (0.1, 0.3), "v_leak": (0.0, 0.1)}, drive=1.0, states=2),
-    )
-}
+PLAIN = (
+    Case("lif", "lif", {"decay_mem": (0.90, 0.97), "threshold": (0.9, 1.1)}, drive=0.3, states=1, modes=tuple(MODES)),
+    Case(
+        "cuba-lif",
+        "lif",
+        {"decay_mem": (0.90, 0.97), "decay_syn": (0.80, 0.95), "threshold": (0.9, 1.1)},
+        drive=0.03,
+        states=2,
+        synapses=1,
+        modes=tuple(MODES),
+    ),
+    Case(
+        "alif",
+        "alif",
+        {"decay_mem": (0.90, 0.97), "decay_adapt": (0.98, 0.99), "threshold": (0.9, 1.1), "adapt_scale": (5.0, 10.0)},
+        drive=6.0,
+        states=2,
+    ),
+    Case(
+        "cuba-refractory",
+        "cuba_lif",
+        {
+            "rate_mem": (0.03, 0.1),
+            "rate_syn": (0.05, 0.2),
+            "threshold": (0.9, 1.1),
+            "leak": (0.0, 0.1),
+            "reset": (-0.1, 0.0),
+            "refractory": (1.0, 3.0),
+        },
+        drive=0.9,
+        states=3,
+    ),
+    Case("li", "li", {"rate_mem": (0.05, 0.15), "rate_syn": (0.1, 0.3), "v_leak": (0.0, 0.1)}, drive=1.0, states=2),
+)
+CASES = {case.name: case for case in (*PLAIN, *(plain.with_parameters() for plain in PLAIN))}
+DEFAULT = [name for name, case in CASES.items() if not case.trainable or case.family == "cuba-lif"]
+"""Measured where no case is named, or `all`."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -164,8 +195,8 @@ class Problem:
         return sum(t.nbytes for t in (self.x, self.grad_out, *self.arguments.values()) if isinstance(t, Tensor))
 
 
-def build(case: Case, shape: Shape, dtype: torch.dtype, device: str, trainable: bool, surrogate: Surrogate) -> Problem:
-    """The same tensors for every implementation, batch first as is the default of torch_lif."""
+def build(case: Case, shape: Shape, dtype: torch.dtype, device: str, surrogate: Surrogate | None = None) -> Problem:
+    """The same tensors for every implementation, batch first as is the default of torch_lif. surrogate: default: the neuron's."""
     generator = torch.Generator(device).manual_seed(1)
 
     def uniform(width: int, high: float) -> Tensor:
@@ -179,10 +210,10 @@ def build(case: Case, shape: Shape, dtype: torch.dtype, device: str, trainable: 
         value = torch.linspace(first, last, shape.neurons, device=device, dtype=state_dtype)
         if name.endswith("_syn") and case.synapses > 1:
             value = value.unsqueeze(1).expand(shape.neurons, case.synapses).contiguous()
-        arguments[name] = value.requires_grad_(trainable and name in case.differentiable)
+        arguments[name] = value.requires_grad_(case.trainable and name in case.differentiable)
     leaves = [x, *(value for value in arguments.values() if value.requires_grad)]
     if case.spiking:
-        arguments["surrogate"] = surrogate
+        arguments["surrogate"] = surrogate or case.surrogate
     if case.synapses:
         arguments["synapses"] = case.synapses
     return Problem(case, x, arguments, leaves, uniform(1, 1.0))

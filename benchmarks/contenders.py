@@ -26,7 +26,8 @@ class Contender:
     name: in reports. call: its forward pass. remark: what is not the same work as the baseline's.
     mode: the memory mode asked for; None where there is none to ask for, or where it chooses by itself.
     passes: which of PASSES differ from another contender's. None: all.
-    graph: timed under replay.
+    graph: timed under replay. fused: its loop over time is not in Python; what is not is left out beyond a run's `loop_limit`.
+    replays: whether a fused one is timed under replay too, for a CUDA graph can hold its calls.
     devices, cases, dtypes: where it takes part; None: everywhere.
     prepare: makes the problem its own (layout, layer), which is not timed. expected: the output by its own equations, for a
         prepared problem; None: those of the baseline are its own.
@@ -39,6 +40,8 @@ class Contender:
     mode: str | None = None
     passes: Sequence[str] | None = None
     graph: bool = False
+    fused: bool = False
+    replays: bool = True
     devices: Sequence[str] | None = None
     cases: Sequence[str] | None = None
     dtypes: Sequence[str] | None = None
@@ -101,7 +104,7 @@ class CompiledStep:
 CONTENDERS = {
     contender.name: contender
     for contender in (
-        Contender(OURS, fused(None)),
+        Contender(OURS, fused(None), fused=True),
         Contender(BASELINE, loop),
         Contender(
             BASELINE + GRAPH,
@@ -123,17 +126,15 @@ CONTENDERS = {
 }
 
 
-def variants(contender: Contender, case: Case, device: str, trainable: bool, surrogate: Surrogate) -> list[Contender]:
-    """Ours, in each memory mode and, on a GPU, under replay; anything else as it is."""
-    if contender.name != OURS:
-        return [contender]
+def variants(contender: Contender, case: Case, device: str, surrogate: Surrogate | None = None) -> list[Contender]:
+    """Ours in each memory mode; and all that is fused under replay too, on a GPU."""
     found = [contender]
-    for mode in case.modes_for(trainable, surrogate):
+    for mode in case.modes_for(surrogate) if contender.name == OURS else ():
         # Without a gradient all modes are the same call.
         found.append(
             dataclasses.replace(contender, name=f"{OURS} {mode}", call=fused(mode), mode=mode, passes=("forward+backward",))
         )
-    if device == "cuda":
+    if device == "cuda" and contender.fused and contender.replays:
         found += [dataclasses.replace(one, name=one.name + GRAPH, graph=True, remark="kernel time") for one in found]
     return found
 

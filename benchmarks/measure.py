@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import math
 import resource
 import statistics
 import time
@@ -31,6 +32,17 @@ class Budget(NamedTuple):
     repeats: int
     min_time: float
     max_time: float
+
+
+class Deadline:
+    """The time that a run may take. seconds: from now; None: no end."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self.seconds = seconds
+        self._end = None if seconds is None else time.monotonic() + seconds
+
+    def left(self) -> float:
+        return math.inf if self._end is None else self._end - time.monotonic()
 
 
 @dataclasses.dataclass
@@ -134,8 +146,14 @@ class Meter:
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before + held
 
-    def _back_to_back(self, call: Call, about: float) -> float:
-        count = min(max(int(0.05 / about), 3), 200)
+    def in_a_row(self, call: Call, about: float = 0.0) -> float | None:
+        """Seconds a call when calls follow each other, the host's time included; None on the CPU, where any call's time is that.
+        about: what one takes, so that slow ones are few."""
+        if self.device != "cuda":
+            return None
+        count = min(max(int(0.05 / about), 1), 200) if about else 200
+        if not about:
+            call()
         torch.cuda.synchronize()
         begin = time.perf_counter()
         for _ in range(count):
@@ -176,7 +194,7 @@ class Meter:
             samples.append(seconds)
             faults += more
         if self.device != "cpu":
-            row = None if replayed else self._back_to_back(call, statistics.median(samples))
+            row = None if replayed else self.in_a_row(call, statistics.median(samples))
             return Measurement(samples, peak, row)
         return Measurement(samples, faults=faults / len(samples), others=others.cpus())
 

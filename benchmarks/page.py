@@ -16,18 +16,19 @@ import matplotlib.pyplot as plt
 from matplotlib.ticker import NullFormatter
 
 from .cases import Shape
-from .contenders import BASELINE, GRAPH, OURS
+from .contenders import BASELINE, CONTENDERS, GRAPH, OURS
 from .report import COLUMNS, Report, Row, read
+from .summary import is_graph, is_ours, summary, times
 
-COLOURS = {"ours": "#1f5fa8", "graph": "#7fb0e0", BASELINE: "#8a8a8a", "other": "#d9822b"}
-MAX_SHAPES = 8
+COLOURS = {"ours": ("#1f5fa8", "#7fb0e0"), BASELINE: ("#7a7a7a", "#b8b8b8"), "other": ("#d9822b", "#efbf8f")}
+"""Of calls, and of replays."""
+MAX_SHAPES = 4
 """Bars are drawn for so many shapes of a case: those of the first dtype, then those with the most neuron-steps."""
 
 
 def colour(name: str) -> str:
-    if name.startswith(OURS):
-        return COLOURS["graph" if name.endswith(GRAPH) else "ours"]
-    return COLOURS[BASELINE if name.startswith(BASELINE) else "other"]
+    owner = "ours" if name.startswith(OURS) else BASELINE if name.removesuffix(GRAPH) in CONTENDERS else "other"
+    return COLOURS[owner][name.endswith(GRAPH)]
 
 
 def place(report: Report) -> str:
@@ -58,11 +59,22 @@ def timed(report: Report) -> list[Row]:
     return [row for row in report.rows if row.median]
 
 
+def drawn(report: Report) -> list[Row]:
+    """What was timed, without the memory mode that ours chooses by itself: the same call again."""
+    chosen = {(row.group, is_graph(row)): row.mode for row in timed(report) if row.implementation in (OURS, OURS + GRAPH)}
+
+    def again(row: Row) -> bool:
+        asked = is_ours(row) and row.implementation not in (OURS, OURS + GRAPH)
+        return asked and row.mode == chosen.get((row.group, is_graph(row)))
+
+    return [row for row in timed(report) if not again(row)]
+
+
 def bars(report: Report, path: Path) -> list[Path]:
     """For each case and pass, milliseconds of everyone, side by side on a log axis; one file a case."""
     written = []
     for case in dict.fromkeys(row.case for row in timed(report)):
-        rows = [row for row in timed(report) if row.case == case]
+        rows = [row for row in drawn(report) if row.case == case]
         groups = list(dict.fromkeys((row.dtype, row.shape) for row in rows))
         first = groups[0][0]
         groups = sorted(groups, key=lambda group: (group[0] != first, -math.prod(group[1])))[:MAX_SHAPES]
@@ -81,10 +93,15 @@ def bars(report: Report, path: Path) -> list[Path]:
                 figure,
                 report,
                 path.with_name(f"{path.name}-bars-{name}.png"),
-                f"{case}: time of a call, less is better (!: disturbed by other processes)",
+                f"{case}: time of a call, less is better (light: replay of a CUDA graph; !: disturbed by other processes)",
             )
         )
     return written
+
+
+def bar_label(row: Row) -> str:
+    """With what ours keeps, which its default does not say."""
+    return f"{row.implementation} [{row.mode}]" if row.mode and row.mode not in row.implementation else row.implementation
 
 
 def draw_bars(axis: Any, report: Report, rows: Sequence[Row]) -> None:
@@ -96,7 +113,7 @@ def draw_bars(axis: Any, report: Report, rows: Sequence[Row]) -> None:
     spread = [[max(v - 1e3 * r.quartiles[0], 0.0) for v, r in zip(values, rows, strict=True)]]
     spread.append([max(1e3 * r.quartiles[1] - v, 0.0) for v, r in zip(values, rows, strict=True)])
     axis.barh(range(len(rows)), values, xerr=spread, color=[colour(r.implementation) for r in rows], error_kw={"lw": 0.8})
-    axis.set_yticks(range(len(rows)), [r.implementation for r in rows], fontsize=7)
+    axis.set_yticks(range(len(rows)), [bar_label(r) for r in rows], fontsize=7)
     axis.set_xscale("log")
     low, high = min(values) / 2, max(1e3 * row.quartiles[1] for row in rows)
     axis.set_xlim(low, high * 2 * (high / low) ** 0.4)  # room for the text behind the longest bar
@@ -104,7 +121,7 @@ def draw_bars(axis: Any, report: Report, rows: Sequence[Row]) -> None:
         text = f" {value:.3g} ms" if value < 1000 else f" {value:.0f} ms"
         baseline = report.baseline(row)
         if baseline is not None and baseline is not row and baseline.median and row.median:
-            text += f", {baseline.median / row.median:.3g}x {BASELINE}"
+            text += f", {times(baseline.median / row.median)} {BASELINE}"
         if report.derived(row)["disturbed"]:
             text += " !"
         axis.text(1e3 * row.quartiles[1], k, text, va="center", fontsize=6.5)
@@ -115,11 +132,12 @@ def draw_bars(axis: Any, report: Report, rows: Sequence[Row]) -> None:
 
 def roofline(report: Report, path: Path) -> list[Path]:
     """Fraction of the copy bandwidth that ours reach, by case and shape."""
-    rows = [row for row in timed(report) if row.bytes_moved and row.implementation.startswith(OURS)]
+    rows = [row for row in drawn(report) if row.bytes_moved and is_ours(row)]
     if not rows:
         return []
     passes = list(dict.fromkeys(row.pass_name for row in rows))
-    labels = list(dict.fromkeys((row.case, row.shape, row.dtype) for row in rows))
+    cases = list(dict.fromkeys(row.case for row in rows))
+    labels = sorted(dict.fromkeys((row.case, row.shape, row.dtype) for row in rows), key=lambda label: cases.index(label[0]))
     names = list(dict.fromkeys(row.implementation for row in rows))
     figure, axes = plt.subplots(
         1, len(passes), figsize=(1.5 + 6 * len(passes), 2.2 + 0.32 * len(labels)), squeeze=False, layout="constrained", sharey=True
@@ -223,7 +241,8 @@ def section(report: Report, figures: Sequence[Path], page: Path) -> list[str]:
     for figure in figures:
         link = os.path.relpath(figure, page.parent).replace(os.sep, "/")
         lines += [f"![{figure.stem}]({link})", ""]
-    lines += [*table(report), ""] if report.rows else ["No rows.", ""]
+    folded = ["<details><summary>All rows</summary>", "", *table(report), "", "</details>", ""]
+    lines += folded if report.rows else ["No rows.", ""]
     notes = [f"- {escape(note)}" for note in report.notes()]
     return [*lines, *notes, ""] if notes else lines
 
@@ -231,9 +250,11 @@ def section(report: Report, figures: Sequence[Path], page: Path) -> list[str]:
 def write(files: Sequence[Path], out: Path, folder: Path | None = None) -> list[Path]:
     """Writes the page and its plots; returns their paths, the page first."""
     folder = folder or out.with_name(f"{out.stem}-figures")
+    reports = [read(file) for file in files]
     lines, written = ["# Benchmarks", "", "Written by `python -m benchmarks report`; every section is one run.", ""], []
-    for number, file in enumerate(files, 1):
-        report = read(file)
+    for where in dict.fromkeys(map(place, reports)):
+        lines += summary(where, [report for report in reports if place(report) == where])
+    for number, report in enumerate(reports, 1):
         stem = folder / f"{number}-{report.kind}-{report.machine['device']}"
         figures = [path for plot in PLOTS.get(report.kind, []) if timed(report) for path in plot(report, stem)]
         written += figures

@@ -32,6 +32,7 @@ class Peer:
     name: in reports. package: the distribution to be installed. module: what is imported. case: beside which it is measured.
     build: the layer for so many neurons, as a module, and the function that runs it over a sequence (a fresh state each call).
     steps: its equations, from a list of inputs (batch, neurons) to a list of outputs.
+    fused: whether its loop over time is in a kernel; replays: whether a CUDA graph can hold its calls; dtypes: of the sequences.
     drive: its input is the case's times this, so that its neurons spike about as often.
     environment: variables that it reads when it is imported: it then runs in a process of its own, which has them set.
     """
@@ -45,6 +46,9 @@ class Peer:
     remark: str
     drive: float = 1.0
     batch_first: bool = False
+    fused: bool = False
+    replays: bool = True
+    dtypes: Sequence[str] = ("float32",)
     devices: Sequence[str] | None = None
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -67,22 +71,19 @@ class Peer:
     def prepare(self, problem: Problem) -> Problem:
         layer, run = self.build(problem.grad_out.shape[2])
         layer.to(problem.x.device)
-        # Of nn.Module, for Rockpool's parameters() is another function.
-        own_parameters = list(nn.Module.parameters(layer))
-        if len(problem.leaves) == 1:
-            for parameter in own_parameters:
-                parameter.requires_grad_(False)
+        for parameter in nn.Module.parameters(layer):  # of nn.Module, for Rockpool's parameters() is another function
+            parameter.requires_grad_(False)
 
         def own(t: Tensor) -> Tensor:
             return t.detach() if self.batch_first else t.detach().transpose(0, 1).contiguous()
 
         x = (own(problem.x) * self.drive).requires_grad_()
-        leaves = [x, *(p for p in own_parameters if p.requires_grad)]
-        return Problem(problem.case, x, {"run": run}, leaves, own(problem.grad_out))
+        return Problem(problem.case, x, {"run": run}, [x], own(problem.grad_out))
 
     def expected(self, problem: Problem) -> Tensor:
         time = 1 if self.batch_first else 0
-        return torch.stack(self.steps(problem.x.detach().unbind(time)), time)
+        # State is float32 whatever the sequences are, and spikes are counts: exact in any dtype.
+        return torch.stack(self.steps(problem.x.detach().float().unbind(time)), time).to(problem.x.dtype)
 
     def contender(self) -> Contender:
         return Contender(
@@ -91,7 +92,9 @@ class Peer:
             f"{self.package} {self.version()}: {self.remark}",
             devices=self.devices,
             cases=(self.case,),
-            dtypes=("float32",),
+            dtypes=self.dtypes,
+            fused=self.fused,
+            replays=self.replays,
             prepare=self.prepare,
             expected=self.expected,
         )
@@ -107,6 +110,10 @@ def build_spikingjelly(neurons: int) -> tuple[nn.Module, Run]:
     layer = library.neuron.LIFNode(tau=tau, decay_input=False, v_reset=None, step_mode="m")
 
     def run(x: Tensor) -> Tensor:
+        if x.dtype != torch.float32:
+            # The layer's state would have the dtype of x, for which there is no kernel; its function takes one in float32.
+            v = torch.zeros(x.shape[1:], device=x.device)
+            return library.functional.lif_multi_step(x, v, tau, False, 1.0, None, layer.surrogate_function)[0]
         library.functional.reset_net(layer)
         return layer(x)
 
@@ -268,7 +275,13 @@ def steps_rockpool(inputs: Sequence[Tensor]) -> list[Tensor]:
     return out
 
 
-SPIKINGJELLY = "sigmoid surrogate, at most one spike a step, one decay for all neurons, v - v/tau"
+SPIKINGJELLY = "time first, sigmoid surrogate, at most one spike a step, one decay for all neurons, v - v/tau"
+SPIKINGJELLY_KINDS = {
+    "torch": "a loop over time in PyTorch",
+    "triton": "one Triton kernel a pass, which writes the membrane in float32 for the backward, also in a forward alone",
+    "cuda": "one native kernel a pass, of a build of its own (SJ_BUILD_NATIVE_CUDA), which writes what the Triton one writes",
+}
+"""What SJ_LIF_CUDA_IMPLEMENTATION selects when the library is imported."""
 PEERS = [
     Peer(
         "SpikingJelly LIFNode",
@@ -288,11 +301,13 @@ PEERS = [
             "lif",
             build_spikingjelly,
             steps_spikingjelly,
-            f"SJ_LIF_CUDA_IMPLEMENTATION={kind}; {SPIKINGJELLY}",
+            f"SJ_LIF_CUDA_IMPLEMENTATION={kind}: {what}; {SPIKINGJELLY}",
+            fused=kind != "torch",
+            dtypes=("float32", "bfloat16"),
             devices=("cuda",),
             environment={"SJ_LIF_CUDA_IMPLEMENTATION": kind},
         )
-        for kind in ("torch", "triton", "cuda")
+        for kind, what in SPIKINGJELLY_KINDS.items()
     ),
     Peer(
         "snnTorch Leaky",
@@ -320,8 +335,11 @@ PEERS = [
         "lif",
         build_exodus_lif,
         steps_sinabs_lif,
-        "exponential surrogate, one decay for all neurons",
+        "one kernel a pass, between copies with time last; exponential surrogate, one decay for all neurons; its kernels run in "
+        "the default stream, which no CUDA graph can hold",
         batch_first=True,
+        fused=True,
+        replays=False,
         devices=("cuda",),
     ),
     Peer(

@@ -20,7 +20,8 @@ from .measure import Copy, Measurement
 class Row:
     """One implementation's pass over one shape. mode: the memory mode, "" if it has none. axis: that of the sweep it belongs to.
     remark: what is not the same work as the baseline's. check: what its results were held to; error: why it failed, "" if it did
-    not. bytes_moved: 0 if no fewest number of bytes is known. The last five are a `Measurement`'s."""
+    not. bytes_moved: 0 if no fewest number of bytes is known. floor: seconds that the same pass of x * 2 takes when called in a
+    row, which is what PyTorch takes of the host for any op. The last five are a `Measurement`'s."""
 
     case: str
     implementation: str
@@ -35,6 +36,7 @@ class Row:
     spike_rate: float | None = None
     check: str = ""
     error: str = ""
+    floor: float | None = None
     samples: list[float] = dataclasses.field(default_factory=list)
     peak: int | None = None
     back_to_back: float | None = None
@@ -95,6 +97,7 @@ COLUMNS: dict[str, tuple[bool, Callable[[Row, Figures], str]]] = {
     "ms": (False, lambda row, of: "failed" if row.error else show(of["ms"], ".3f")),
     "quartiles": (False, lambda row, of: show(of["quartile_1_ms"], ".3f") + " .. " + show(of["quartile_3_ms"], ".3f")),
     "in a row ms": (False, lambda row, of: show(row.back_to_back, ".3f", 1e3)),
+    "x * 2 in a row ms": (False, lambda row, of: show(None if row.back_to_back is None else row.floor, ".3f", 1e3)),
     "Mns/s": (False, lambda row, of: show(of["neuron_steps_per_s"], ".1f", 1e-6)),
     "GB/s": (False, lambda row, of: show(of["gb_per_s"], ".2f")),
     "of copy": (False, lambda row, of: show(of["copy_fraction"], ".1%")),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import gc
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -25,11 +27,16 @@ multiply-adds, a reciprocal), a membrane next to the threshold spikes a step soo
 
 
 class Options(NamedTuple):
-    """What holds for all cases of a run."""
+    """What holds for all cases of a run. surrogate: None: each neuron's default. loop_limit: the most neuron-steps for which loops
+    over time in Python are timed; beyond them the plain loop checks the others, once, and that is all."""
 
     dtype: torch.dtype
-    trainable: bool
-    surrogate: Surrogate
+    surrogate: Surrogate | None = None
+    loop_limit: float = math.inf
+
+    @property
+    def dtype_name(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
 
 
 class Verdict(NamedTuple):
@@ -44,22 +51,36 @@ def text(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
-def same_gradient(grad: Tensor, expected: Tensor) -> Verdict:
+def same_gradient(grad: Tensor, expected: Tensor, name: str = "x") -> Verdict:
     scale = float(expected.abs().max()) or 1.0
     off = float((grad.double() - expected.double()).abs().max()) / scale
     if not off <= TOLERANCE[expected.dtype]:
-        return Verdict("", f"gradient of x differs from {BASELINE}'s by {off:.2g} of its largest")
-    return Verdict(f"gradient of x within {off:.1g} of its largest")
+        return Verdict("", f"gradient of {name} differs from {BASELINE}'s by {off:.2g} of its largest")
+    return Verdict(f"gradient of {name} within {off:.1g} of its largest")
 
 
-def compare(output: Tensor, grad: Tensor, expected: Tensor, expected_grad: Tensor) -> Verdict:
+class Found(NamedTuple):
+    """What a call makes of a problem. gradients: by the names of its leaves."""
+
+    output: Tensor
+    gradients: dict[str, Tensor]
+
+
+def results(contender: Contender, problem: Problem) -> Found:
+    found = forward_backward(contender.call, problem)
+    return Found(forward(contender.call, problem), dict(zip(problem.case.gradient_names(), found, strict=True)))
+
+
+def compare(found: Found, held_to: Found) -> Verdict:
     """Outputs have to be equal; gradients may differ in rounding."""
+    output, expected = found.output, held_to.output
     if output.shape != expected.shape or output.dtype != expected.dtype:
         return Verdict("", f"output is {output.dtype} {tuple(output.shape)}, {BASELINE}'s {expected.dtype} {tuple(expected.shape)}")
     if not torch.equal(output, expected):
         return Verdict("", f"output differs from {BASELINE}'s in {int((output != expected).sum())} of {expected.numel()} places")
-    verdict = same_gradient(grad, expected_grad)
-    return verdict if verdict.error else Verdict(f"output equal to {BASELINE}'s, {verdict.check}")
+    verdicts = [same_gradient(grad, held_to.gradients[name], name) for name, grad in found.gradients.items()]
+    wrong = [verdict for verdict in verdicts if verdict.error]
+    return wrong[0] if wrong else Verdict(", ".join([f"output equal to {BASELINE}'s", *(verdict.check for verdict in verdicts)]))
 
 
 def check_by_own_equations(contender: Contender, problem: Problem) -> Verdict:
@@ -82,19 +103,17 @@ def check_by_own_equations(contender: Contender, problem: Problem) -> Verdict:
 def check(contenders: Sequence[Contender], problem: Problem) -> dict[str, Verdict]:
     """Runs every contender once, before any is timed."""
     verdicts: dict[str, Verdict] = {}
-    expected: tuple[Tensor, Tensor] | None = None
+    expected: Found | None = None
     for contender in sorted(contenders, key=lambda contender: contender.name != BASELINE):
         try:
             if contender.expected is not None:
                 verdicts[contender.name] = check_by_own_equations(contender, prepared(contender, problem))
                 continue
-            found = forward(contender.call, problem), forward_backward(contender.call, problem)[0]
+            found = results(contender, problem)
             if contender.name == BASELINE:
                 expected, verdicts[BASELINE] = found, Verdict("is what others are held to")
             else:
-                verdicts[contender.name] = (
-                    compare(*found, *expected) if expected else Verdict(f"not checked: {BASELINE} did not run")
-                )
+                verdicts[contender.name] = compare(found, expected) if expected else Verdict(f"not checked: {BASELINE} did not run")
         except Exception as failure:
             verdicts[contender.name] = Verdict("", text(failure))
     return verdicts
@@ -129,19 +148,44 @@ def measure_row(row: Row, contender: Contender, problem: Problem, meter: Meter) 
     row.add(meter.measure(replay, replayed=True))
 
 
+def floors(problem: Problem, meter: Meter) -> dict[str, float | None]:
+    """For each pass, what PyTorch takes for x * 2 when it is called in a row."""
+    trivial = dataclasses.replace(problem, leaves=[problem.x], grad_out=problem.x.detach())
+
+    def double(problem: Problem) -> Tensor:
+        return problem.x * 2
+
+    return {name: meter.in_a_row(functools.partial(run, double, trivial)) for name, run in PASSES.items()}
+
+
+def taking_part(contenders: Iterable[Contender], case: Case, shape: Shape, options: Options, device: str) -> list[Contender]:
+    """Who is timed."""
+    found: list[Contender] = []
+    for contender in contenders:
+        small = contender.fused or math.prod(shape) <= options.loop_limit
+        if small and contender.takes_part(case, device, options.dtype_name):
+            found += variants(contender, case, device, options.surrogate)
+    return found
+
+
+def passes_of(contender: Contender, case: Case) -> list[str]:
+    return [name for name in case.passes if contender.passes is None or name in contender.passes]
+
+
 def measure_shape(
     case: Case, shape: Shape, options: Options, contenders: Iterable[Contender], meter: Meter, axis: str = ""
 ) -> Iterator[Row]:
     """A row for each contender and pass; a failure is a row too."""
-    problem, rate, dtype = None, None, str(options.dtype).removeprefix("torch.")
-    chosen: list[Contender] = []
-    for contender in contenders:
-        if contender.takes_part(case, meter.device, dtype):
-            chosen += variants(contender, case, meter.device, options.trainable, options.surrogate)
+    problem, rate, dtype = None, None, options.dtype_name
+    floor: dict[str, float | None] = {}
+    contenders = list(contenders)
+    chosen = taking_part(contenders, case, shape, options, meter.device)
+    checking = [contender for contender in contenders if contender.name == BASELINE and contender not in chosen]
     try:
-        problem = build(case, shape, options.dtype, meter.device, options.trainable, options.surrogate)
-        verdicts = check(chosen, problem)
+        problem = build(case, shape, options.dtype, meter.device, options.surrogate)
+        verdicts = check([*checking, *chosen], problem)
         rate = spike_rate(chosen, verdicts, problem)
+        floor = floors(problem, meter)
     except Exception as failure:
         verdicts = {contender.name: Verdict("", text(failure)) for contender in chosen}
     for contender in chosen:
@@ -153,7 +197,7 @@ def measure_shape(
                     error = f"memory={contender.mode!r} was asked for, but {mode} is what the call does"
             except Exception as failure:
                 error = text(failure)
-        for pass_name in contender.passes or PASSES:
+        for pass_name in passes_of(contender, case):
             of_pass = "" if pass_name == "forward" else mode
             row = Row(
                 case=case.name,
@@ -169,6 +213,7 @@ def measure_shape(
                 spike_rate=rate,
                 check=verdicts[contender.name].check,
                 error=error,
+                floor=floor.get(pass_name),
             )
             if problem is not None and not row.error:
                 try:
@@ -201,12 +246,11 @@ def measure_all(
             tidy(meter.device)
 
 
-def count(cases: Iterable[Case], shapes: Sequence[object], options: Options, contenders: Sequence[Contender], device: str) -> int:
+def count(cases: Iterable[Case], shapes: Sequence[Shape], options: Options, contenders: Sequence[Contender], device: str) -> int:
     """How many rows measure_all will yield."""
-    dtype, total = str(options.dtype).removeprefix("torch."), 0
-    for case in cases:
-        for contender in contenders:
-            if contender.takes_part(case, device, dtype):
-                found = variants(contender, case, device, options.trainable, options.surrogate)
-                total += sum(len(one.passes or PASSES) for one in found)
-    return total * len(shapes)
+    return sum(
+        len(passes_of(one, case))
+        for case in cases
+        for shape in shapes
+        for one in taking_part(contenders, case, shape, options, device)
+    )

@@ -26,7 +26,7 @@ from benchmarks.cases import CASES, PASSES, Case, Shape  # noqa: E402
 from benchmarks.contenders import BASELINE, CONTENDERS, OURS, Contender  # noqa: E402
 
 SHAPE = Shape(50, 3, 24)
-OPTIONS = suite.Options(torch.float32, False, lif.StepPWL())
+OPTIONS = suite.Options(torch.float32)
 MANY_SYNAPSES = Case("many", "lif", CASES["cuba-lif"].parameters, 0.01, states=4, synapses=3, modes=tuple(cases.MODES))
 LOOP = CONTENDERS[BASELINE].call
 
@@ -56,7 +56,7 @@ def nbytes(tensors):
 BY_MODE = [
     (case, mode)
     for case in [*CASES.values(), MANY_SYNAPSES]
-    for mode in (None, *case.modes_for(False, lif.StepPWL()))
+    for mode in (None, *case.modes_for())
     if mode != "save" or case is not MANY_SYNAPSES
 ]
 
@@ -67,7 +67,7 @@ def test_formulas_count_the_tensors(case, mode, dtype, device):
     """Against the tensors that pass through the op: its input, its results, what it saves, the gradient it returns."""
     if device == "cuda" and case is MANY_SYNAPSES and mode is not None:
         pytest.skip("CUDA saves every state of more than two synapses")
-    problem = cases.build(case, SHAPE, dtype, device, False, lif.StepPWL())
+    problem = cases.build(case, SHAPE, dtype, device)
     call = contenders.fused(mode)
     in_use = contenders.mode_in_use(call, problem, SHAPE)
     assert in_use == (mode or in_use)
@@ -101,7 +101,7 @@ def test_formulas_count_the_tensors(case, mode, dtype, device):
 )
 def test_the_formulas_know_who_reads_x(name, mode, device):
     """A backward that finds NaN in x's place gives another gradient, unless it does not read x."""
-    problem = cases.build(CASES[name], SHAPE, torch.float32, device, False, lif.StepPWL())
+    problem = cases.build(CASES[name], SHAPE, torch.float32, device)
     call = contenders.fused(mode)
     x = problem.x.data_ptr()
     with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t * math.nan if t.data_ptr() == x else t):
@@ -111,7 +111,7 @@ def test_the_formulas_know_who_reads_x(name, mode, device):
 
 
 def test_a_mode_that_keeps_something_else_is_noticed():
-    problem = cases.build(CASES["lif"], SHAPE, torch.float32, "cpu", False, lif.StepPWL())
+    problem = cases.build(CASES["lif"], SHAPE, torch.float32, "cpu")
     with pytest.raises(RuntimeError, match="which is none of"):
         contenders.mode_in_use(lambda problem: (problem.x * problem.x.detach().exp()).tanh(), problem, SHAPE)
 
@@ -122,25 +122,108 @@ def test_modes_are_rows():
     assert not any(row.error for row in rows)
     found = {(row.case, row.implementation, row.pass_name): row.mode for row in rows}
     for case in (CASES["lif"], CASES["li"]):
-        for mode in case.modes_for(False, lif.StepPWL()):
+        for mode in case.modes_for():
             assert found[case.name, f"{OURS} {mode}", "forward+backward"] == mode
             assert (case.name, f"{OURS} {mode}", "forward") not in found
         assert found[case.name, OURS, "forward+backward"] in case.modes
         assert found[case.name, BASELINE, "forward+backward"] == found[case.name, OURS, "forward"] == ""
-    assert "mask" not in CASES["lif"].modes_for(True, lif.StepPWL())
-    assert "mask" not in CASES["lif"].modes_for(False, lif.SuperSpike())
+    assert "mask" in CASES["lif"].modes_for()
+    assert "mask" not in CASES["lif+parameters"].modes_for()
+    assert "mask" not in CASES["lif"].modes_for(lif.SuperSpike())
     assert len(rows) == suite.count([CASES["lif"], CASES["li"]], [SHAPE], OPTIONS, list(CONTENDERS.values())[:2], "cpu")
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_cases_are_worth_measuring(case):
-    """Neurons spike, but not all the time; every parameter of the case gets a gradient if it is trainable."""
-    problem = cases.build(case, Shape(200, 4, 64), torch.float32, "cpu", True, lif.StepPWL())
+    """Neurons spike, but not all the time; every parameter of the case gets a gradient if it is asked for."""
+    problem = cases.build(case, Shape(200, 4, 64), torch.float32, "cpu")
     gradients = cases.forward_backward(CONTENDERS[OURS].call, problem)
-    assert len(gradients) == 1 + len(case.differentiable)
+    assert len(gradients) == (1 + len(case.differentiable) if case.name.endswith("+parameters") else 1)
     assert all(g.abs().sum() > 0 for g in gradients)
     if case.spiking:
         assert 0.02 < cases.forward(CONTENDERS[OURS].call, problem).mean() < 0.5
+
+
+def test_every_family_has_its_own_surrogate():
+    found = {name: type(case.surrogate) for name, case in CASES.items() if not case.trainable}
+    expected = {"lif": lif.StepPWL, "cuba-lif": lif.StepPWL, "alif": lif.SingleExponential, "cuba-refractory": lif.SuperSpike}
+    assert found == expected | {"li": type(None)}
+    seen = []
+
+    def spy(problem):
+        seen.append(problem.arguments["surrogate"])
+        return LOOP(problem)
+
+    for options in (OPTIONS, OPTIONS._replace(surrogate=lif.Erf())):
+        list(suite.measure_all([CASES["alif"]], [("", SHAPE)], options, [Contender("spy", spy)], meter()))
+    assert set(seen) == {CASES["alif"].surrogate, lif.Erf()}
+
+
+def test_gradients_of_parameters_are_cases_of_their_own(capsys):
+    assert set(CASES) == {name + suffix for name in CASES if "+" not in name for suffix in ("", "+parameters")}
+    assert cases.DEFAULT == ["lif", "cuba-lif", "alif", "cuba-refractory", "li", "cuba-lif+parameters"]
+    p = cli.parser()
+
+    def chosen(*arguments):
+        return layer.chosen_cases(p, p.parse_args(["layer", *arguments]))
+
+    assert chosen() == chosen("all") == cases.DEFAULT
+    assert chosen("li+parameters", "alif") == ["li+parameters", "alif"]
+    assert chosen("li", "lif", "li+parameters", "--trainable") == ["li+parameters", "lif+parameters"]
+    assert len(chosen("--trainable")) == 5
+
+
+def test_loops_are_left_out_of_large_shapes():
+    """Beyond the limit the plain loop still checks the others; other loops do not run at all."""
+
+    def never(problem):
+        raise AssertionError
+
+    large = Shape(SHAPE.steps, SHAPE.batch + 1, SHAPE.neurons)
+    options, shapes = OPTIONS._replace(loop_limit=math.prod(SHAPE)), [("", SHAPE), ("", large)]
+    chosen = [CONTENDERS[OURS], CONTENDERS[BASELINE], Contender("python", LOOP)]
+    rows = list(suite.measure_all([CASES["li"]], shapes, options, chosen, meter()))
+    assert {row.implementation for row in rows if row.shape == SHAPE} > {OURS, BASELINE, "python"}
+    of_large = [row for row in rows if row.shape == large]
+    assert {row.implementation.split()[0] for row in of_large} == {OURS}
+    assert all(row.check.startswith("output equal to eager's") and not row.error for row in of_large)
+    assert len(rows) == suite.count([CASES["li"]], [SHAPE, large], options, chosen, "cpu")
+    rows = list(suite.measure_all([CASES["li"]], shapes[1:], options, [Contender("python", never), *chosen], meter()))
+    assert {row.implementation.split()[0] for row in rows} == {OURS}
+    assert not any(row.error for row in rows)
+
+
+def test_what_is_fused_is_replayed_too():
+    fused = Contender("theirs", LOOP, fused=True)
+    names = [one.name for one in contenders.variants(fused, CASES["lif"], "cuda")]
+    assert names == ["theirs", "theirs" + contenders.GRAPH]
+    ours = contenders.variants(CONTENDERS[OURS], CASES["li"], "cuda")
+    assert len(ours) == 2 * len(contenders.variants(CONTENDERS[OURS], CASES["li"], "cpu"))
+    for other in (dataclasses.replace(fused, replays=False), Contender("loop", LOOP)):
+        assert contenders.variants(other, CASES["lif"], "cuda") == [other]
+
+
+def test_the_floor_is_a_trivial_op_of_the_same_shape_and_pass(monkeypatch):
+    """Here a clock that only the GPU has: what it is given to time, and what comes of it."""
+    timed = []
+
+    def in_a_row(self, call, about=0.0):
+        timed.append(call())
+        return 0.25 * len(timed)
+
+    monkeypatch.setattr(measure.Meter, "in_a_row", in_a_row)
+    rows = list(suite.measure_all([CASES["lif"]], [("", SHAPE)], OPTIONS, [CONTENDERS[OURS]], meter()))
+    x = cases.build(CASES["lif"], SHAPE, torch.float32, "cpu").x.detach()
+    assert torch.equal(timed[0], 2 * x)
+    assert torch.equal(timed[1][0], 2 * x)  # the gradient of 2 x, where x comes from above
+    assert {(row.pass_name, row.floor) for row in rows} == {("forward", 0.25), ("forward+backward", 0.5)}
+
+
+def test_calls_in_a_row(device):
+    done = []
+    found = meter(device).in_a_row(lambda: done.append(1), about=0.01)
+    assert (found is None) == (device == "cpu")
+    assert len(done) == (0 if device == "cpu" else 5)
 
 
 def test_time_is_that_of_the_call():
@@ -271,7 +354,7 @@ def test_without_a_baseline_nothing_counts_as_checked():
     def raises(problem):
         raise MemoryError
 
-    problem = cases.build(CASES["lif"], SHAPE, torch.float32, "cpu", False, lif.StepPWL())
+    problem = cases.build(CASES["lif"], SHAPE, torch.float32, "cpu")
     fused, loop = CONTENDERS[OURS], CONTENDERS[BASELINE]
     alone = suite.check([fused], problem)
     beside = suite.check([Contender(BASELINE, raises), fused], problem)
@@ -363,6 +446,10 @@ def test_shapes_that_are_none(text, capsys):
         (["layer", "izhikevich"], "case 'izhikevich', expected all or one of lif, cuba-lif"),
         (["scaling", "--cases", "lif", "izhikevich"], "case 'izhikevich', expected all or one of lif, cuba-lif"),
         (["layer", "--dtypes", "int8"], "invalid choice: 'int8'"),
+        (["layer", "--loop-limit", "1x2"], "expected TxBxN"),
+        (["layer", "--loop-limit", "1x2x3,4x5x6"], "expected one shape TxBxN"),
+        (["layer", "--time-limit", "0"], "'0', expected a number of seconds above 0"),
+        (["network", "--time-limit", "soon"], "'soon', expected a number of seconds above 0"),
         (["report", "none.json"], "none.json does not exist"),
         *([] if torch.cuda.is_available() else [(["layer", "--device", "cuda"], "PyTorch finds no GPU")]),
     ],
@@ -394,7 +481,7 @@ def test_end_to_end(device, tmp_path, capsys, monkeypatch, threads):
     assert seen == {(1, lif.SuperSpike)}
     assert {row.shape for row in found.rows} == {(40, 2, 16), (20, 1, 300)}
     assert {row.dtype for row in found.rows} == {"float32", "bfloat16"}
-    assert {row.case for row in found.rows} == set(CASES)
+    assert {row.case for row in found.rows} == {name for name in CASES if name.endswith("+parameters")}
     assert all(math.isfinite(row.median) and not row.error for row in found.rows)
     assert all(row.check.startswith("output equal") for row in found.rows if row.implementation != BASELINE)
     assert any(row.implementation.endswith(contenders.GRAPH) for row in found.rows) == (device == "cuda")
@@ -403,7 +490,7 @@ def test_end_to_end(device, tmp_path, capsys, monkeypatch, threads):
     assert found.command.startswith("python -m benchmarks layer all --shapes 40x2x16,20x1x300")
     assert found.copy.bandwidth > 0
     place = machine.processor() if device == "cpu" else "CUDA"
-    for text in (found.table(), cases.TRAINING, cases.LEGEND, place, "gradients of x and all parameters"):
+    for text in (found.table(), cases.TRAINING, cases.LEGEND, place, "surrogates: SuperSpike(alpha=100.0) for all"):
         assert text in out
 
 
@@ -422,6 +509,24 @@ def test_end_to_end_with_a_failure(tmp_path, capsys, monkeypatch):
     assert cli.main(["layer", "li", *common, "--no-eager"]) == 0
     assert "NOT checked" in capsys.readouterr().out
     assert {row.check for row in report.read(path).rows} == {"not checked: eager did not run"}
+
+
+def test_a_run_ends_in_time(tmp_path, capsys, monkeypatch):
+    """A row that is begun is finished; what is left out is said."""
+
+    def slow(problem):
+        time.sleep(0.05)
+        return LOOP(problem)
+
+    monkeypatch.setitem(CONTENDERS, "slow", Contender("slow", slow))
+    path = tmp_path / "late.json"
+    arguments = ["--device", "cpu", "--shapes", "40x2x16,20x2x16", "--dtypes", "float32", "--repeats", "1", "--min-time", "0"]
+    assert cli.main(["layer", "li", "lif", *arguments, "--json", str(path), "--no-peers", "--time-limit", "0.01"]) == 0
+    found = report.read(path)
+    assert {row.case for row in found.rows} == {"li"}
+    assert len(found.rows) == 1
+    assert "stopped by --time-limit 0.01: " in capsys.readouterr().out
+    assert "rows were not measured" in found.method[-1]
 
 
 def test_a_report_does_not_tell_folders():

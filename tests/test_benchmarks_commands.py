@@ -23,7 +23,7 @@ from benchmarks.cases import CASES, PASSES, Shape  # noqa: E402
 from benchmarks.contenders import BASELINE, CONTENDERS, OURS  # noqa: E402
 
 SHAPE = Shape(60, 3, 24)
-OPTIONS = suite.Options(torch.float32, False, lif.StepPWL())
+OPTIONS = suite.Options(torch.float32)
 FAST = ["--device", "cpu", "--repeats", "1", "--min-time", "0", "--max-time", "0.01"]
 
 
@@ -49,8 +49,8 @@ class Loop(nn.Module):
         self.steps, self.spoil, self.scale = steps, spoil, nn.Parameter(torch.ones(()))
 
     def forward(self, x):
-        spikes = torch.stack(self.steps(x.detach().unbind(0)))
-        return self.spoil(spikes) + self.scale.detach() * (x - x.detach())
+        spikes = torch.stack(self.steps(x.detach().float().unbind(0))).to(x.dtype)
+        return self.spoil(spikes) + self.scale.detach().to(x.dtype) * (x - x.detach())
 
 
 def peer(build, **changes):
@@ -63,8 +63,11 @@ def rows_of(one):
     return list(suite.measure_all([CASES["lif"]], [("", SHAPE)], OPTIONS, [CONTENDERS[BASELINE], one.contender()], meter()))
 
 
-@pytest.mark.parametrize("index", range(len(peers.PEERS)), ids=[peer.name for peer in peers.PEERS])
-def test_every_peer_has_equations_that_spike(index):
+EVERY_PEER = [(index, dtype) for index, peer in enumerate(peers.PEERS) for dtype in peer.dtypes]
+
+
+@pytest.mark.parametrize(("index", "dtype"), EVERY_PEER, ids=[f"{peers.PEERS[k].name}-{dtype}" for k, dtype in EVERY_PEER])
+def test_every_peer_has_equations_that_spike(index, dtype):
     """The check that stands before each timing passes for a layer that follows the equations, in the layout that the peer has."""
     one = peers.PEERS[index]
     case = CASES[one.case]
@@ -74,7 +77,7 @@ def test_every_peer_has_equations_that_spike(index):
         return made, (lambda x: made(x.transpose(0, 1)).transpose(0, 1)) if one.batch_first else made
 
     contender = dataclasses.replace(one, build=build).contender()
-    problem = cases.build(case, Shape(200, 2, 50), torch.float32, "cpu", False, lif.StepPWL())
+    problem = cases.build(case, Shape(200, 2, 50), layer.DTYPES[dtype], "cpu")
     verdict = suite.check([contender], problem)[one.name]
     assert verdict.error == ""
     assert "in 0 of 20000 places" in verdict.check
@@ -159,20 +162,27 @@ def test_a_compiled_step_that_fails_does_not_stop_the_run(monkeypatch, capsys):
 def test_a_compiled_step_is_the_loop(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda step, **options: step)
     for name in ("lif", "cuba-lif", "alif", "cuba-refractory", "li"):
-        problem = cases.build(CASES[name], SHAPE, torch.float32, "cpu", False, lif.StepPWL())
+        problem = cases.build(CASES[name], SHAPE, torch.float32, "cpu")
         found, expected = contenders.CompiledStep()(problem), contenders.loop(problem)
         assert torch.equal(found, expected)
         gradients = [torch.autograd.grad(out, problem.x, problem.grad_out)[0] for out in (found, expected)]
         torch.testing.assert_close(*gradients)
 
 
-def run_elsewhere(monkeypatch, environment, contender):
+def run_elsewhere(monkeypatch, environment, contender, seconds=None):
     """What a process of its own finds for a contender."""
     monkeypatch.setattr(peers, "elsewhere", lambda name: environment if name == contender.name else {})
     a = cli.parser().parse_args(["layer", *FAST, "--quick"])
     made = report.Report("layer", "", "", machine.describe("cpu"), [], [])
     layer.run_elsewhere(
-        [contender], [CASES["li"]], [Shape(20, 1, 8)], ["float32"], a, made, types.SimpleNamespace(set_description=print)
+        [contender],
+        [CASES["li"]],
+        [Shape(20, 1, 8)],
+        ["float32"],
+        a,
+        made,
+        types.SimpleNamespace(set_description=print),
+        measure.Deadline(seconds),
     )
     return made.rows
 
@@ -189,6 +199,11 @@ def test_a_process_of_its_own_that_fails(monkeypatch):
     assert all("no such thing" in row.error for row in rows)
 
 
+def test_a_process_of_its_own_that_takes_too_long(monkeypatch):
+    rows = run_elsewhere(monkeypatch, {"TORCH_LIF_ISA": "baseline"}, CONTENDERS[BASELINE], seconds=0.2)
+    assert [row.error for row in rows] == ["took more than 0 seconds"] * 2
+
+
 def test_environments_are_seen(monkeypatch):
     variable = "SJ_LIF_CUDA_IMPLEMENTATION"
     monkeypatch.delenv(variable, raising=False)
@@ -197,6 +212,22 @@ def test_environments_are_seen(monkeypatch):
     monkeypatch.setenv(variable, "triton")
     assert peers.elsewhere("SpikingJelly LIFNode triton") == {}
     assert peers.elsewhere("SpikingJelly LIFNode cuda") == {variable: "cuda"}
+
+
+def test_what_takes_long_is_measured_by_request(monkeypatch):
+    monkeypatch.setattr(peers, "PEERS", [dataclasses.replace(peer, module="torch") for peer in peers.PEERS])
+    monkeypatch.delenv("SJ_LIF_CUDA_IMPLEMENTATION", raising=False)
+
+    def chosen(device, *arguments):
+        return {one.name for one in layer.select(cli.parser().parse_args(["layer", *arguments]), device)}
+
+    kinds = {f"SpikingJelly LIFNode {kind}" for kind in ("torch", "triton", "cuda")}
+    everyone = {*CONTENDERS, *(peer.name for peer in peers.PEERS)}
+    assert chosen("cuda") == everyone
+    assert chosen("cpu") == everyone - {"compiled step"}
+    assert chosen("cuda", "--quick") == everyone - {"compiled step"} - kinds
+    named = ["compiled step", "SpikingJelly LIFNode cuda"]
+    assert chosen("cuda", "--quick", "--contenders", *named) == set(named)
 
 
 def by_contender(rows, case):
@@ -216,6 +247,11 @@ def test_network(capsys):
     assert by_contender(found.rows, "2 x (Linear, lif)")[OURS].spike_rate > 0
     assert found.derived(by_contender(found.rows, "example")[OURS])["speedup"] > 0
     assert "speed-up: over eager" in capsys.readouterr().out
+
+
+def test_a_network_run_ends_in_time(capsys):
+    assert cli.main(["network", "--neurons", "40", "60", "--steps", "30", "--batch", "2", *FAST, "--time-limit", "1e-6"]) == 0
+    assert "stopped by --time-limit 1e-06: 8 of 8 rows were not measured" in capsys.readouterr().out
 
 
 def test_a_network_that_differs_or_fails_is_reported(monkeypatch):
@@ -281,7 +317,8 @@ def test_report_from_tiny_runs(capsys):
         assert f"(page-figures/{path.name})" in page
         assert str(path) in out
     found = report.read(Path("a.json"))
-    assert page.count("\n## ") == 2
+    assert page.count("\n## ") == 3
+    assert page.index(f"\n## In short: {machine.processor()}") < page.index("\n## Neurons alone") < page.index("\n## Cost against")
     assert found.command in page
     assert found.date in page
     assert machine.processor() in page
@@ -289,6 +326,82 @@ def test_report_from_tiny_runs(capsys):
     rows = [line for line in page.splitlines() if line.startswith("| li") and " 40x2x16 " in line]
     assert len(rows) == len(found.rows)
     assert len({line.count("|") for line in rows}) == 1
+
+
+def made_up_rows():
+    """Of two shapes: ours called and replayed, by mode; a loop, and a library's layer that is the strongest of the others."""
+    common = {"case": "lif", "dtype": "bfloat16", "formula": "T", "bytes_moved": 4 * 10**8}
+    rows = []
+    for shape, slower in (((10, 2, 5), 1.0), ((10, 2, 50), 10.0)):
+        for name, mode, seconds in (
+            (OURS, "mask", 0.1),
+            (OURS + " mask", "mask", 0.1),
+            (OURS + " save", "save", 0.3),
+            (OURS + contenders.GRAPH, "mask", 0.05),
+            (BASELINE, "", 20.0),
+            ("theirs", "", 0.25),
+            ("theirs" + contenders.GRAPH, "", 0.2),
+        ):
+            row = report.Row(implementation=name, pass_name="forward+backward", shape=shape, mode=mode, **common)
+            rows.append(dataclasses.replace(row, samples=[seconds * slower] * 3))
+    return [*rows, dataclasses.replace(rows[0], case="li", samples=[], error="RuntimeError: broke")]
+
+
+def made_up_report(kind, rows, gpu="Some GPU"):
+    place = machine.describe("cpu") | {"gpu": gpu}
+    copies = [measure.Copy(10**9, [0.125], 10**9, [0.25], 1000)]  # 8 GB/s
+    return report.Report(kind, "made up", "2026-01-01", place, [], copies, rows)
+
+
+def test_the_page_begins_with_what_matters():
+    from benchmarks import summary
+
+    rows = made_up_rows()
+    lines = summary.summary("Some GPU", [made_up_report("layer", rows[:7]), made_up_report("layer", rows[7:])])
+    tables = [line for line in lines if line.startswith("| ")]
+    head = "| case | dtype | pass | keeps | 10x2x5 | 10x2x50 |"
+    rule = "| --- | --- | --- | --- | ---: | ---: |"
+    # 4e8 bytes at 8 GB/s take 50 ms.
+    assert tables[:3] == [head, rule, "| lif | bfloat16 | forward+backward | mask | 100% (50%) | 10% (5%) |"]
+    assert tables[3:] == [head, rule, "| lif | bfloat16 | forward+backward | mask | 2.5x theirs (4.0x) | 2.5x theirs (4.0x) |"]
+    assert lines[0] == "## In short: Some GPU"
+    assert "1 rows failed: see the notes of their sections." in lines
+    assert summary.summary("Some GPU", [made_up_report("layer", [])]) == []
+
+
+def test_the_page_begins_with_networks_too():
+    from benchmarks import summary
+
+    row = report.Row("2 x lif", BASELINE, "training step", (50, 2, 8), "float32", "", 0, samples=[0.3])
+    rows = [row, dataclasses.replace(row, implementation=OURS, samples=[0.02])]
+    rows += [dataclasses.replace(one, shape=(50, 2, 16), error="MemoryError") for one in rows[1:]]
+    lines = summary.summary("Some GPU", [made_up_report("network", rows)])
+    assert "| network | T x B x N | eager ms | torch_lif ms | speed-up |" in lines
+    assert "| 2 x lif | 50x2x8 | 300.0 | 20.0 | 15x |" in lines
+    assert "| 2 x lif | 50x2x16 | - | - | - |" in lines
+
+
+def test_machines_are_summed_up_apart():
+    pytest.importorskip("matplotlib")
+    for number, gpu in enumerate(("Some GPU", "Another GPU")):
+        made_up_report("layer", made_up_rows(), gpu).write(Path(f"{number}.json"))
+    assert cli.main(["report", "0.json", "1.json", "--out", "page.md"]) == 0
+    page = Path("page.md").read_text()
+    assert [line for line in page.splitlines() if line.startswith("## In")] == ["## In short: Some GPU", "## In short: Another GPU"]
+    assert page.count("<details>") == page.count("</details>") == 2
+
+
+def test_bars_show_each_call_once():
+    pytest.importorskip("matplotlib")
+    from benchmarks import page
+
+    made = made_up_report("layer", made_up_rows()[:7])
+    names = [page.bar_label(row) for row in page.drawn(made)]
+    graph = contenders.GRAPH
+    assert names == [f"{OURS} [mask]", f"{OURS} save", f"{OURS}{graph} [mask]", BASELINE, "theirs", f"theirs{graph}"]
+    of_colours = {row.implementation: page.colour(row.implementation) for row in made.rows}
+    assert len({of_colours[name] for name in (OURS, OURS + graph, BASELINE, "theirs", "theirs" + graph)}) == 5
+    assert page.colour("compiled step") == of_colours[BASELINE]
 
 
 def test_report_of_failures_alone():
