@@ -25,7 +25,7 @@ def main() -> None:
             gradients(functools.partial(case.fused, **options), arguments)
             count += 1
     for case in [case for case in CASES if case.name == "lif" and case.synapses < 2 and not case.recurrent]:
-        for neurons in (72, 67):  # from the mask, in bulk and not
+        for neurons in (72, 67):  # from the mask, by both kinds of kernel
             arguments = make(case, T=37, B=2, neurons=neurons, device="cuda", with_inputs=False)
             arguments["x"].requires_grad_()
             case.fused(**arguments).spikes.sum().backward()

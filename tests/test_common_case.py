@@ -11,7 +11,7 @@ import torch_lif as lif
 
 PLAIN = [case for case in CASES if not case.recurrent]
 SHAPES = [(1, 2, 4), (15, 1, 64), (16, 3, 68), (17, 2, 128), (33, 2, 132), (75, 2, 200), (48, 2, 66)]
-"""T, B, N: rows that bulk copies can take (N a multiple of 4, of 8 for half types), and one that they cannot."""
+"""T, B, N: rows that 16-byte copies can take (N a multiple of 4, of 8 for half types), and one that they cannot."""
 
 
 def call(case, arguments, **options):

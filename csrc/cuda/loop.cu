@@ -7,8 +7,8 @@
  * without a ring and save every state: those of any number of synapses, and those of a recurrent layer, of which the op layer
  * launches one a time step, with a matrix product between (csrc/ops/recurrence.cpp).
  *
- * STREAM kernels are for the common case on Hopper and later: nothing optional, rows that bulk copies can take (stream.h). With
- * MASK the backward has one bit a step instead of the states. */
+ * STREAM kernels are for the common case on GPUs of compute capability 8 and later: x alone, rows that can be copied in pieces of
+ * 16 bytes (stream.h). With MASK the backward has one bit a step instead of the states. */
 #include "../neuron/neuron.h"
 #include NEURON_HEADER
 #include "../neuron/slope.h"

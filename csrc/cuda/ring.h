@@ -1,6 +1,6 @@
-/* The same where rows cannot be copied in bulk (an older GPU, rows that are not aligned or not dense, optional inputs): each thread
- * copies its own elements ahead of use into a ring in shared memory, some chunks of time steps deep, so that the recurrence never
- * waits for device memory. Threads share nothing: no barrier. */
+/* The same without such a warp, where rows cannot be copied in pieces (an older GPU, rows that are not aligned or not dense,
+ * optional inputs): each thread copies its own elements ahead of use into a ring in shared memory, some chunks of time steps deep,
+ * so that the recurrence never waits for device memory. Threads share nothing: no barrier. */
 #ifndef LIF_RING_H
 #define LIF_RING_H
 

@@ -1,5 +1,5 @@
-/* The time loop for the common case on Hopper and later: no input but x was given, and rows are such that bulk copies can take
- * them (stream.h). Included by loop.cu, whose macros it uses. A block walks NEURONS neurons of one batch item, a thread each, and
+/* The time loop for the common case: no input but x was given, and rows are such that they can be copied in pieces (stream.h).
+ * Included by loop.cu, whose macros it uses. A block walks NEURONS neurons of one batch item, a thread each, and
  * has a warp besides that copies. What a full chunk of steps needs is first lifted into registers, so that the walk itself is
  * straight code. */
 
