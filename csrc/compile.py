@@ -18,14 +18,14 @@ from pathlib import Path
 CSRC = Path(__file__).resolve().parent
 
 # Rounding decides spikes: exactly the operations written, in their order, on every instruction set and on the GPU.
-# errno and traps are the only things given up: they would keep floor and selects from vectorising.
+# errno and traps are the only things given up: they would keep floor and selects from vectorising. (-mfma below serves real_fma alone.)
 EXACT_C = ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 EXACT_CUDA = ["--fmad=false", "--prec-div=true", "--ftz=false"]
 
 INSTRUCTION_SETS = {
     "baseline": [],
-    "avx2": ["-mavx2"],
-    "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mprefer-vector-width=512"],
+    "avx2": ["-mavx2", "-mfma"],
+    "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
 }
 STORAGES = {0: 32, 1: 64, 2: 32, 3: 32}  # enum lif_storage: the precision it is computed in
 

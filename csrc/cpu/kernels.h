@@ -33,6 +33,11 @@ int lif_choose_tile(const struct lif_args *a, int threads);
 static inline int64_t lif_tiles(const struct lif_args *a) { return (a->N + a->tile - 1) / a->tile; }
 static inline int64_t lif_tasks(const struct lif_args *a) { return a->N > 0 ? a->B * lif_tiles(a) : 0; }
 
+/* Whether outputs go past the caches to memory: those too large for the next operation to find them in a cache. Called when a->tile
+ * is chosen. A sequence of so many bytes for each thread that works is too large; tests lower it. */
+int lif_choose_streaming(const struct lif_args *a, int threads);
+void lif_set_stream_from(int64_t bytes);
+
 /* Adds partial sums (B, N, W), contiguous, into `total`, in ascending order of b then n whatever the number of threads.
  * N is laid out over `dims` dimensions of `sizes`, row-major; an element goes to total[sum index*strides + w*w_stride],
  * so that a stride of 0 sums a dimension that was broadcast. */

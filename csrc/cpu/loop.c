@@ -64,6 +64,7 @@ static int64_t lay_out(struct tile *tile, real *memory, int backward) {
     tile->input_buffers[f] = take(memory, &used, length);
     if (backward) tile->g_input_buffers[f] = take(memory, &used, length);
   }
+  r->per_threshold = take(memory, &used, row_length(a, 1));
   for (int f = 0; f < PARAM_COUNT; f++) {
     const int64_t length = row_length(a, lif_width(param_kinds[f], a->S));
     r->params[f] = take(memory, &used, length);
@@ -76,6 +77,12 @@ static int64_t lay_out(struct tile *tile, real *memory, int backward) {
     tile->stash[f] = backward ? take(memory, &used, length * a->checkpoint_interval) : NULL;
   }
   return used;
+}
+
+static void prefetch_row(const struct tile *tile, const struct lif_tensor *x, int storage, int64_t t, int width) {
+  if (!tile->a->streaming || !x->data || !row_is_dense(x, width) || t < 0 || t >= tile->a->T) return;
+  const size_t size = size_of(storage);
+  prefetch((const char *)x->data + row_offset(x, t, tile->b, tile->n) * (int64_t)size, (size_t)(tile->row.count * width) * size);
 }
 
 /* A row to read: in place if it is contiguous there, otherwise gathered into `buffer`. */
@@ -94,7 +101,8 @@ static void copy_row_in(const struct tile *tile, const struct lif_tensor *x, int
 
 /* Where a row is to be written: in place if it is contiguous there, otherwise in `buffer`, for write_row to scatter. */
 static real *row_to_write(const struct tile *tile, const struct lif_tensor *x, int storage, int64_t t, int width, real *buffer) {
-  if (x->data && row_is_direct(x, storage, width)) return (real *)x->data + row_offset(x, t, tile->b, tile->n);
+  if (x->data && !tile->a->streaming && row_is_direct(x, storage, width))
+    return (real *)x->data + row_offset(x, t, tile->b, tile->n);
   return buffer;
 }
 
@@ -102,7 +110,15 @@ static void write_row(const struct tile *tile, const struct lif_tensor *x, int s
   if (!x->data) return;
   const int64_t offset = row_offset(x, t, tile->b, tile->n);
   if (row_is_direct(x, storage, width) && (real *)x->data + offset == row) return;
-  scatter_row(x, storage, offset, tile->row.count, width, row);
+  if (!tile->a->streaming || !row_is_dense(x, width)) {
+    scatter_row(x, storage, offset, tile->row.count, width, row);
+    return;
+  }
+  const struct lif_tensor dense = {.data = tile->spare, .n = width, .s = 1};
+  if (storage != LIF_NATIVE) scatter_row(&dense, storage, 0, tile->row.count, width, row);
+  const size_t size = size_of(storage);
+  stream((char *)x->data + offset * (int64_t)size, storage == LIF_NATIVE ? row : tile->spare,
+         (size_t)(tile->row.count * width) * size);
 }
 
 /* The mask's words of this row, of the steps that t is among. */
@@ -117,7 +133,10 @@ static void read_mask(struct tile *tile, int64_t t) {
 
 static void write_mask(const struct tile *tile, int64_t t) {
   uint32_t *to = mask_words(tile, t);
-  for (int64_t n = 0; n < tile->row.count; n++) to[n * tile->a->mask.n] = tile->mask[n];
+  if (tile->a->streaming && tile->a->mask.n == 1)
+    stream(to, tile->mask, (size_t)tile->row.count * sizeof *to);
+  else
+    for (int64_t n = 0; n < tile->row.count; n++) to[n * tile->a->mask.n] = tile->mask[n];
 }
 
 /* The inputs of a step, but for the recurrent one. */
@@ -131,6 +150,15 @@ static void read_inputs(struct tile *tile, int64_t t) {
 static void read_params(struct tile *tile) {
   for (int f = 0; f < PARAM_COUNT; f++)
     copy_row_in(tile, &tile->a->params[f], 0, lif_width(param_kinds[f], tile->a->S), tile->row.params[f]);
+  tile->row.usual = 1;
+#if NEURON_MASKABLE
+  const struct options o = in_precision(tile->row.options);
+  for (int64_t n = 0; n < tile->row.count; n++) {
+    const struct params p = {.threshold = tile->row.params[PARAM_threshold][n]};
+    tile->row.per_threshold[n] = REAL(1) / p.threshold;
+    tile->row.usual &= usual_neuron(&o, &p);
+  }
+#endif
 }
 
 #if NEURON_RECURRENT
@@ -172,6 +200,7 @@ static void forward_tile(struct tile *tile) {
       if (has_recurrence(a)) write_row(tile, &a->checkpoints[STATE_COUNT], LIF_NATIVE, t, 1, tile->spikes);
     }
     read_inputs(tile, t);
+    for (int f = 0; f < INPUT_COUNT; f++) prefetch_row(tile, &a->inputs[f], a->storage, t + 1, lif_width(input_kinds[f], a->S));
     recur(tile, t);
     r->bit = (int)(t % LIF_MASK_STEPS);
     if (r->mask && r->bit == 0) memset(r->mask, 0, (size_t)r->count * sizeof *r->mask);
@@ -253,6 +282,7 @@ static void backward_step(struct tile *tile, int64_t t, int k) {
   if (!r->mask) read_inputs(tile, t);
   r->bit = (int)(t % LIF_MASK_STEPS);
   r->out = read_row(tile, &a->grad_out, a->storage, t, 1, tile->out_buffer);
+  prefetch_row(tile, &a->grad_out, a->storage, t - 1, 1);
   recur_before(tile, t);
   for (int f = 0; f < INPUT_COUNT; f++)
     r->g_inputs[f] =
@@ -323,6 +353,7 @@ static int run_tasks(const struct lif_args *a, int64_t begin, int64_t end, int b
     else
       forward_tile(&tile);
   }
+  if (a->streaming) end_streaming();
   free(memory);
   return 0;
 }

@@ -15,12 +15,14 @@
 struct row {
   int64_t count;
   int S;
-  int bare; /* nothing optional was given, and there is no recurrence */
+  int bare;  /* nothing optional was given, and there is no recurrence */
+  int usual; /* usual() holds for every neuron of the row */
   const struct lif_options *options;
   uint32_t *mask; /* or NULL; `bit` of its words is this step's */
   int bit;
   real *inputs[INPUT_COUNT];
   real *params[PARAM_COUNT];
+  real *per_threshold;
   real *states[STATE_COUNT]; /* before the step */
   real *next[STATE_COUNT];   /* after it; in the backward its adjoint, and that of the state before in its place */
   real *out;                 /* in the backward its adjoint */
@@ -57,6 +59,12 @@ struct row {
 #define STORE_G_INPUT(name, KIND) STORE_##KIND(r.g_inputs[INPUT_##name], g_in.name)
 #define STORE_G_PARAM(name, KIND) STORE_##KIND(r.g_params[PARAM_##name], g_p.name)
 
+#if NEURON_MASKABLE
+#define LOAD_CONSTANTS p.per_threshold = r.per_threshold[n];
+#else
+#define LOAD_CONSTANTS
+#endif
+
 /* What was left out, as constants: adding -0 changes nothing, so the compiler drops it. */
 #define LEAVE_OUT_PER_NEURON(member)
 #define LEAVE_OUT_PER_SYNAPSE(member)
@@ -81,6 +89,7 @@ LIF_FN void forward_body(const struct row *row, struct options o, int S, int bar
     struct states s, next;
     NEURON_INPUTS(LOAD_INPUT)
     NEURON_PARAMS(LOAD_PARAM)
+    LOAD_CONSTANTS
     NEURON_STATES(LOAD_STATE)
     NEURON_STATES(BIND_NEXT)
     if (bare) {
@@ -109,6 +118,7 @@ LIF_FN void backward_body(const struct row *row, struct options o, int S) {
     struct states s, next;
     NEURON_INPUTS(LOAD_INPUT)
     NEURON_PARAMS(LOAD_PARAM)
+    LOAD_CONSTANTS
     NEURON_STATES(LOAD_STATE)
     NEURON_STATES(LOAD_NEXT)
     NEURON_INPUTS(BIND_G_INPUT)
@@ -137,8 +147,9 @@ LIF_FN void backward_body(const struct row *row, struct options o, int S) {
 
 static void forward_row(const struct row *row) {
   struct options o = in_precision(row->options);
-  if (!o.smooth) {
+  if (!o.smooth && row->usual) {
     o.smooth = 0;
+    o.usual = 1;
     if (NEURON_MASKABLE && row->mask) {
       if (row->bare) { WITH_CONSTANT_SYNAPSES(forward_body, 1, 1) }
       WITH_CONSTANT_SYNAPSES(forward_body, 0, 1)
@@ -159,6 +170,7 @@ LIF_FN void masked_backward_body(const struct row *row, struct options o, int S)
     struct params p;
     struct states next;
     NEURON_PARAMS(LOAD_PARAM)
+    LOAD_CONSTANTS
     NEURON_STATES(LOAD_NEXT)
     NEURON_INPUTS(BIND_G_INPUT)
     step_backward_masked(S, &p, (int)(r.mask[n] >> r.bit & 1u), r.out[n], &next, &next, &g_in);
@@ -193,8 +205,9 @@ static void backward_row(const struct row *row) {
     o.surrogate = LIF_SURROGATE_##name;            \
     WITH_CONSTANT_GRADIENTS                        \
     break;
-  if (!o.smooth) {
+  if (!o.smooth && row->usual) {
     o.smooth = 0;
+    o.usual = 1;
 #if NEURON_SPIKING
     switch (o.surrogate) { LIF_SURROGATES(LIF_CASE) }
 #else

@@ -5,6 +5,10 @@
 #include "../neuron/args.h"
 #include "../neuron/real.h"
 
+#if LIF_X86
+#include <emmintrin.h>
+#endif
+
 enum { LIF_NATIVE = LIF_REAL == 64 ? LIF_FLOAT64 : LIF_FLOAT32 };
 
 /* Round to nearest even, as PyTorch does; written without branches and without denormal floats, so that the loops
@@ -46,28 +50,62 @@ LIF_FN uint16_t to_float16(float x) {
   return (uint16_t)(half | (bits >> 16 & 0x8000u));
 }
 
+static inline size_t size_of(int storage) { return storage == LIF_FLOAT64 ? 8 : storage == LIF_FLOAT32 ? 4 : 2; }
+
 static inline int64_t row_offset(const struct lif_tensor *x, int64_t t, int64_t b, int64_t n) {
   return t * x->t + b * x->b + n * x->n;
 }
 
+static inline int row_is_dense(const struct lif_tensor *x, int width) { return x->n == width && (width == 1 || x->s == 1); }
+
 static inline int row_is_direct(const struct lif_tensor *x, int storage, int width) {
-  return storage == LIF_NATIVE && (width == 1 ? x->n == 1 : x->s == 1 && x->n == width);
+  return storage == LIF_NATIVE && row_is_dense(x, width);
+}
+
+enum { CACHE_LINE = 64 };
+
+/* Copies past the caches: a line written whole need not be read from memory first, which is a third of the traffic of a loop that
+ * reads one sequence and writes another. Lines that the row shares with its neighbours are written as usual. */
+static inline void stream(void *to, const void *from, size_t bytes) {
+#if LIF_X86
+  const size_t before = -(uintptr_t)to % CACHE_LINE, head = before < bytes ? before : bytes;
+  const size_t lines = (bytes - head) / CACHE_LINE * CACHE_LINE;
+  memcpy(to, from, head);
+  for (size_t at = head; at < head + lines; at += sizeof(__m128i))
+    _mm_stream_si128((__m128i *)((char *)to + at), _mm_loadu_si128((const __m128i *)((const char *)from + at)));
+  memcpy((char *)to + head + lines, (const char *)from + head + lines, bytes - head - lines);
+#else
+  memcpy(to, from, bytes);
+#endif
+}
+
+/* Streamed lines are in memory before whatever the thread writes next, such as the word that says its task is done. */
+static inline void end_streaming(void) {
+#if LIF_X86
+  _mm_sfence();
+#endif
+}
+
+/* Asks for a row that will be read soon. A row of a tile is shorter than a page, so the processor cannot guess where the next
+ * begins. */
+static inline void prefetch(const void *from, size_t bytes) {
+  for (size_t at = 0; at < bytes; at += CACHE_LINE) __builtin_prefetch((const char *)from + at, 0, 2);
 }
 
 /* FOR_ROW walks a row: `at` is the element's place in memory, `k` in the contiguous row. The dense case is a loop of its
  * own because it vectorises. */
-#define FOR_ROW(STATEMENT)                          \
-  if (x->n == width && (width == 1 || x->s == 1)) { \
-    for (int64_t k = 0; k < count * width; k++) {   \
-      const int64_t at = k;                         \
-      STATEMENT                                     \
-    }                                               \
-  } else {                                          \
-    for (int64_t n = 0, k = 0; n < count; n++)      \
-      for (int s = 0; s < width; s++, k++) {        \
-        const int64_t at = n * x->n + s * x->s;     \
-        STATEMENT                                   \
-      }                                             \
+#define FOR_ROW(STATEMENT)                        \
+  if (row_is_dense(x, width)) {                   \
+    for (int64_t k = 0; k < count * width; k++) { \
+      const int64_t at = k;                       \
+      STATEMENT                                   \
+    }                                             \
+  } else {                                        \
+    for (int64_t n = 0, k = 0; n < count; n++)    \
+      for (int s = 0; s < width; s++, k++) {      \
+        const int64_t at = n * x->n + s * x->s;   \
+        STATEMENT                                 \
+      }                                           \
   }
 
 static inline void gather_row(const struct lif_tensor *x, int storage, int64_t offset, int64_t count, int width,

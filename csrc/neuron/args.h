@@ -117,6 +117,7 @@ struct lif_args {
   struct lif_tensor grad_params[LIF_MAX_PARAMS]; /* a sum over time for each [b][n][s] */
   struct lif_tensor grad_first_state[LIF_MAX_STATES];
   int add_to_grad_params; /* CUDA: the sums go on from what is there */
+  int streaming;          /* CPU: outputs go past the caches */
   void *workspace;        /* CUDA with S > 2: see `fields` in csrc/cuda/kernels.h */
 };
 

@@ -22,21 +22,22 @@
 
 NEURON_STRUCTS
 
-/* The membrane potential before the reset, and the synaptic currents after this step. */
-LIF_FN real membrane(int S, const struct params *p, const struct states *s, const struct inputs *in, real *currents) {
+/* The membrane potential before the reset, and, to keep, the synaptic currents after this step. (A test of the pointer in place of
+ * `keep` would be made for every neuron.) */
+LIF_FN real membrane(int S, const struct params *p, const struct states *s, const struct inputs *in, int keep, real *currents) {
   real total = in->x[0] + in->rec[0];
   for (int k = 0; k < S; k++) {
     const real current = ((s->i[k] + in->x[k]) + in->rec[k]) * p->decay_syn[k];
     total = k == 0 ? current : total + current;
-    if (currents) currents[k] = current;
+    if (keep) currents[k] = current;
   }
   return ((s->v * p->decay_mem + total) + in->noise) + p->bias;
 }
 
 LIF_FN real step_masked(int S, const struct options *o, const struct params *p, const struct states *s, const struct inputs *in,
                         struct states *next, int *open) {
-  const real v = membrane(S, p, s, in, next->i);
-  const real n = spike_count(o, v, p->threshold, OPTION(o, max_spikes));
+  const real v = membrane(S, p, s, in, 1, next->i);
+  const real n = spike_count(o, v, p->threshold, PER_THRESHOLD(p), OPTION(o, max_spikes));
   *open = window_is_open(o, v, p->threshold);
   next->v = v - n * p->threshold;
   return n;
@@ -48,9 +49,7 @@ LIF_FN real step(int S, const struct options *o, const struct params *p, const s
   return step_masked(S, o, p, s, in, next, &open);
 }
 
-#ifdef __CUDACC__
 LIF_FN int usual_neuron(const struct options *o, const struct params *p) { return usual(p->threshold, OPTION(o, max_spikes)); }
-#endif
 
 /* Adjoints of the spikes and of the membrane potential before the reset. */
 struct adjoint {
@@ -75,14 +74,14 @@ LIF_FN void propagate(int S, const struct params *p, struct adjoint a, const str
 
 LIF_FN void step_backward_masked(int S, const struct params *p, int open, real g_out, const struct states *g_next, struct states *g,
                                  struct inputs *g_in) {
-  propagate(S, p, adjoint(p, window_slope(open, p->threshold), g_out, g_next->v), g_next, g, g_in);
+  propagate(S, p, adjoint(p, window_slope(open, PER_THRESHOLD(p)), g_out, g_next->v), g_next, g, g_in);
 }
 
 LIF_FN real most_spikes(const struct options *o) { return OPTION(o, max_spikes); }
 
 LIF_FN struct point spike_point(int S, const struct options *o, const struct params *p, const struct states *s,
                                 const struct inputs *in) {
-  const struct point at = {membrane(S, p, s, in, 0), p->threshold};
+  const struct point at = {membrane(S, p, s, in, 0, 0), p->threshold};
   (void)o;
   return at;
 }
@@ -92,7 +91,7 @@ LIF_FN void step_backward(int S, const struct options *o, const struct params *p
                           struct params *g_p) {
   const struct adjoint a = adjoint(p, spike.v, g_out, g_next->v);
   if (o->param_gradients) {
-    const real n = spike_count(o, membrane(S, p, s, in, 0), p->threshold, OPTION(o, max_spikes));
+    const real n = spike_count(o, membrane(S, p, s, in, 0, 0), p->threshold, PER_THRESHOLD(p), OPTION(o, max_spikes));
     g_p->threshold += a.n * spike.threshold - g_next->v * n;
     g_p->decay_mem += a.v * s->v;
     g_p->bias += a.v;

@@ -48,6 +48,7 @@
   };                                                   \
   struct params {                                      \
     NEURON_PARAMS(LIF_MEMBER)                          \
+    LIF_CONSTANTS                                      \
   };                                                   \
   struct states {                                      \
     NEURON_STATES(LIF_MEMBER)                          \
@@ -56,6 +57,16 @@
   enum { NEURON_PARAMS(LIF_PARAM_INDEX) PARAM_COUNT }; \
   enum { NEURON_STATES(LIF_STATE_INDEX) STATE_COUNT }; \
   enum { NEURON_OPTIONS(LIF_OPTION_INDEX) OPTION_COUNT };
+
+/* 1 / threshold: the same in every step. CUDA's compiler takes the division out of the loop over time; the CPU's loop over neurons
+ * is inside that, so there the loop divides once a tile. */
+#ifdef __CUDACC__
+#define LIF_CONSTANTS
+#define PER_THRESHOLD(params) (REAL(1) / (params)->threshold)
+#else
+#define LIF_CONSTANTS real per_threshold;
+#define PER_THRESHOLD(params) ((params)->per_threshold)
+#endif
 
 #define OPTION(options, name) ((options)->values[OPTION_##name])
 #define INPUT_GIVEN(options, name) ((options)->inputs_given >> INPUT_##name & 1)

@@ -51,6 +51,13 @@ LIF_FN real real_trunc(real x) {
 #endif
 }
 
+/* Whether the processor compiled for has an instruction for real_fma; without one it would be a call. */
+#if defined(__CUDACC__) || defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#define LIF_FMA 1
+#else
+#define LIF_FMA 0
+#endif
+
 /* x * y + z rounded once: nowhere but where that is meant. */
 LIF_FN real real_fma(real x, real y, real z) {
 #if LIF_REAL == 64

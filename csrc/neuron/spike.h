@@ -6,15 +6,17 @@
 
 #include "surrogate.h"
 
-#ifdef __CUDACC__
-/* min(floor(v / threshold), max_spikes) for v >= 2 threshold, without a division in the loop: the reciprocal is the same in every
+/* min(floor(v / threshold), max_spikes) for v >= threshold, without a division in the loop: the reciprocal is the same in every
  * step, and a remainder by fused multiply-add makes of the product the correctly rounded quotient (Markstein 1990). Holds for the
- * thresholds and max_spikes that usual() tells. Adding 2^mantissa rounded down leaves the integer; beyond it, and where the
+ * thresholds and max_spikes that usual() tells. On CUDA adding 2^mantissa rounded down leaves the integer; beyond it, and where the
  * quotient overflows or comes as NaN, max_spikes is less. */
-LIF_FN real bounded_count(real v, real threshold, real max_spikes) {
-  const real reciprocal = REAL(1) / threshold, product = v * reciprocal;
-  const real quotient = real_fma(real_fma(-product, threshold, v), reciprocal, product);
-#if LIF_REAL == 64
+LIF_FN real bounded_count(real v, real threshold, real per_threshold, real max_spikes) {
+  const real product = v * per_threshold;
+  const real quotient = real_fma(real_fma(-product, threshold, v), per_threshold, product);
+#ifndef __CUDACC__
+  const real count = real_floor(quotient);
+  return count < max_spikes ? count : max_spikes;
+#elif LIF_REAL == 64
   return fmin(__dadd_rd(quotient, 4503599627370496.0) - 4503599627370496.0, max_spikes);
 #else
   return fminf(__fadd_rd(quotient, 8388608.0f) - 8388608.0f, max_spikes);
@@ -24,17 +26,22 @@ LIF_FN real bounded_count(real v, real threshold, real max_spikes) {
 LIF_FN int usual(real threshold, real max_spikes) {
   return threshold > REAL(1e-15) && threshold < REAL(1e15) && max_spikes <= REAL(4194304.0);
 }
-#endif
 
 /* [v >= threshold] * floor(v / threshold), at most max_spikes: Rockpool's. */
-LIF_FN real spike_count(const struct options *o, real v, real threshold, real max_spikes) {
+LIF_FN real spike_count(const struct options *o, real v, real threshold, real per_threshold, real max_spikes) {
   if (o->smooth) return surrogate_smooth(o, v, threshold, max_spikes);
   const real reached = v >= threshold ? REAL(1) : REAL(0);
-#ifdef __CUDACC__
+#ifndef __CUDACC__
+  (void)per_threshold;
+  if (LIF_FMA && o->usual) {
+    const real some = bounded_count(v, threshold, per_threshold, max_spikes);
+    return v >= threshold ? some : v * REAL(0); /* zero with the quotient's sign; NaN of NaN and of -inf */
+  }
+#else
   /* Below two thresholds the count needs no division, which is slow on a GPU: v/threshold rounds to no less than 1 from the
    * threshold up and to less than 2 below two thresholds, and to a finite number here. Zero has the quotient's sign. */
   if (o->usual) {
-    const real many = bounded_count(v, threshold, max_spikes);
+    const real many = bounded_count(v, threshold, per_threshold, max_spikes);
     return v >= REAL(2) * threshold ? many : v >= threshold ? REAL(1) : v * REAL(0); /* NaN of NaN and of -inf */
   }
   if (v < REAL(2) * threshold && v > REAL(-1e30) * threshold) return v < REAL(0) ? REAL(-0.0) : reached;

@@ -10,7 +10,7 @@
 /* struct lif_options in the precision computed in; made once a launch or row. */
 struct options {
   int surrogate, smooth, param_gradients, inputs_given, params_given;
-  int usual; /* CUDA: threshold and max_spikes are known to be of usual size (spike.h) */
+  int usual; /* threshold and max_spikes are known to be of usual size (spike.h) */
   real surrogate_params[LIF_MAX_SURROGATE_PARAMS];
   real values[LIF_MAX_OPTIONS];
 };
@@ -247,7 +247,7 @@ enum { LIF_SURROGATES(LIF_SURROGATE_ID) LIF_SURROGATE_COUNT };
 
 /* Whether the window of a surrogate that is one is open, and its derivative by v if so. */
 LIF_FN int window_is_open(const struct options *o, real v, real threshold) { return v >= threshold - o->surrogate_params[0]; }
-LIF_FN real window_slope(int open, real threshold) { return open ? REAL(1) / threshold : REAL(0); }
+LIF_FN real window_slope(int open, real per_threshold) { return open ? per_threshold : REAL(0); }
 
 LIF_FN struct slope surrogate_slope(const struct options *o, real v, real threshold, real max_spikes) {
   const struct slope none = {REAL(0), REAL(0)};

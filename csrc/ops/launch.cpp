@@ -178,6 +178,7 @@ Tensor Launch::sum_partials(const Tensor &partials, const Tensor &param, int kin
 
 void Launch::run_cpu(bool backward) {
   args.tile = lif_choose_tile(&args, at::get_num_threads());
+  args.streaming = lif_choose_streaming(&args, at::get_num_threads());
   const lif_cpu_kernels *kernels = lif_find_cpu_kernels(index_, args.storage == LIF_FLOAT64);
   std::atomic<bool> failed{false};
   /* Below about 32768 neuron-steps a second thread costs more than it brings. */

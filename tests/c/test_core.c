@@ -165,6 +165,7 @@ static struct call prepare(int index, int64_t T, int64_t B, int64_t N, int S, in
     r->grad_in = output(&c, T, S > 1 ? S : 1, native(&c), 1, 1);
   }
   a->tile = lif_choose_tile(a, 2);
+  a->streaming = below(2);
   const int64_t checkpoints = (T + a->checkpoint_interval - 1) / a->checkpoint_interval;
   for (int f = 0; f < n->n_inputs; f++) {
     const int width = lif_width(n->inputs[f].kind, S);
