@@ -38,9 +38,9 @@ struct Call {
   size_t outputs; /* results that the caller sees; behind them, what is kept */
 };
 
-/* What the node remembers besides tensors. It is one entry of saved_data, a string of these bytes, for a dictionary of a dozen took
- * longer to write and read than a short call should; and a string, because compiled autograd must hash whatever is in there.
- * Numbers of eight bytes alone, so that there is no padding to hash. */
+/* What the node remembers besides tensors. It is one entry of saved_data, a list of these words, for a dictionary of a dozen took
+ * longer to write and read than a short call should; and a list of numbers, because compiled autograd hashes what is in there and
+ * shows it to Python. */
 struct Remembered {
   int64_t index, interval, slots, smooth, synapses, batch_first, surrogate, surrogate_param_count;
   int64_t record[LIF_MAX_STATES];
@@ -65,11 +65,15 @@ struct Remembered {
     surrogate_param_count = (int64_t)call.config.surrogate_params.size();
     std::copy(call.config.surrogate_params.begin(), call.config.surrogate_params.end(), surrogate_params);
   }
-  explicit Remembered(const std::string &bytes) {
-    TORCH_INTERNAL_ASSERT(bytes.size() == sizeof *this);
-    memcpy((void *)this, bytes.data(), sizeof *this);
+  explicit Remembered(const std::vector<int64_t> &words) {
+    TORCH_INTERNAL_ASSERT(words.size() * sizeof(int64_t) == sizeof *this);
+    memcpy((void *)this, words.data(), sizeof *this);
   }
-  std::string bytes() const { return std::string((const char *)this, sizeof *this); }
+  std::vector<int64_t> words() const {
+    std::vector<int64_t> words(sizeof *this / sizeof(int64_t));
+    memcpy(words.data(), (const void *)this, sizeof *this);
+    return words;
+  }
 
   Config config() const {
     const lif_neuron &n = neuron((int)index);
@@ -103,13 +107,13 @@ struct Sequence : torch::autograd::Function<Sequence> {
     saved.insert(saved.end(), results.begin() + (ptrdiff_t)call.outputs, results.end());
     ctx->save_for_backward(std::move(saved));
     ctx->set_materialize_grads(false);
-    ctx->saved_data["call"] = Remembered(call).bytes();
+    ctx->saved_data["call"] = Remembered(call).words();
     results.resize(call.outputs);
     return results;
   }
 
   static variable_list backward(AutogradContext *ctx, variable_list grad_outputs) {
-    const Remembered call(ctx->saved_data["call"].toStringRef());
+    const Remembered call(ctx->saved_data["call"].toIntVector());
     const lif_neuron &n = neuron((int)call.index);
     const int tensors = n.n_inputs + n.n_params, slots = tensors + n.n_states;
 
