@@ -28,6 +28,7 @@ class Order(NamedTuple):
     states: tuple[str, ...]
     needed: tuple[str | None, ...]
     options: tuple[str, ...]
+    no_record: tuple[int, ...]
 
 
 ORDERS = {
@@ -38,6 +39,7 @@ ORDERS = {
         tuple(neuron["states"]),
         tuple(neuron["state_needs"].get(key) for key in neuron["states"]),
         tuple(neuron["options"]),
+        (0,) * len(neuron["states"]),
     )
     for place, (name, neuron) in enumerate(NEURONS.items())
 }
@@ -180,16 +182,16 @@ def fused(
     """Runs torch.ops.torch_lif.<name>; returns (output, final states, recorded states)."""
     order = ORDERS[name]
     arguments = (
-        tuple([inputs.get(key) for key in order.inputs]),
-        tuple([params.get(key) for key in order.params]),
-        tuple([state.get(key) for key in order.states]),
+        tuple(map(inputs.get, order.inputs)),
+        tuple(map(params.get, order.params)),
+        tuple(map(state.get, order.states)),
         tuple([float(options[key]) for key in order.options]) if options else (),
         surrogate.name if surrogate else "",
         surrogate.values if surrogate else (),
         smooth,
         synapses,
         batch_first,
-        tuple([int(key in record and key != "spikes") for key in order.states]),
+        tuple([int(key in record and key != "spikes") for key in order.states]) if record else order.no_record,
         check_memory(name, memory),
     )
     results = None if torch.compiler.is_compiling() else _C.call(order.place, *arguments)
@@ -200,6 +202,8 @@ def fused(
         for key, needed in zip(order.states, order.needed, strict=True)
         if needed is None or (synapses if needed == "synapses" else params.get(needed) is not None)
     ]
-    recorded = [key for key in states if key in record and key != "spikes"] if record else ()
     final = dict(zip(states, results[1:], strict=False))
+    if not record:
+        return results[0], final, {}
+    recorded = [key for key in states if key in record and key != "spikes"]
     return results[0], final, dict(zip(recorded, results[1 + len(states) :], strict=True))

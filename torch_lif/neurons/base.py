@@ -14,7 +14,7 @@ Value = Tensor | float
 
 
 def _exponential_decay(tau: Tensor, dt: float) -> Tensor:
-    return torch.exp(-dt / tau)
+    return torch.exp(tau.reciprocal() * -dt)  # -dt / tau by the operations that PyTorch makes of it, without its Python between
 
 
 def _exponential_tau(decay: Tensor, dt: float) -> Tensor:
