@@ -155,6 +155,17 @@ def test_the_profiler_sees_the_ops(device):
     assert {"torch_lif::lif", "torch_lif::lif_forward", "torch_lif::lif_backward"} <= names
 
 
+@pytest.mark.parametrize("requires_grad", [False, True])
+@pytest.mark.parametrize("recording", [False, True])
+def test_forward_mode_is_refused(requires_grad, recording, device):
+    """A tangent is not dropped in silence."""
+    x = torch.rand(2, 5, 3, device=device, requires_grad=requires_grad)
+    with torch.autograd.forward_ad.dual_level(), torch.set_grad_enabled(recording):
+        dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
+        with pytest.raises(RuntimeError, match="jvp is not implemented"):
+            lif.functional.lif(dual, decay_mem=0.9)
+
+
 def test_compiled_autograd(device):
     """What the node remembers can be hashed, and calls that differ in it alone are not taken for the same."""
     module, x = network(device), network_input(device)
@@ -407,6 +418,18 @@ def test_activation_checkpointing(device):
     checkpoint(module, x, use_reentrant=False).square().sum().backward()
     for name, grad in expected.items():
         assert torch.equal(dict(module.named_parameters())[name].grad, grad), name
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_second_derivative_is_refused(create_graph, device):
+    """Only where one is asked for is there a node that refuses it."""
+    x = torch.rand(2, 5, 3, device=device, requires_grad=True)
+    spikes = lif.functional.lif(x, decay_mem=0.9).spikes
+    (grad,) = torch.autograd.grad(spikes.sum(), x, create_graph=create_graph)
+    assert grad.requires_grad == create_graph
+    if create_graph:
+        with pytest.raises(NotImplementedError, match="torch_lif::lif has a first derivative only"):
+            torch.autograd.grad(grad.sum(), x)
 
 
 def test_graph_is_freed_once(device):

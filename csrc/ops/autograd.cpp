@@ -150,10 +150,14 @@ struct Sequence : torch::autograd::Function<Sequence> {
   }
 };
 
-/* Whether autograd has a part in a call with these tensors. */
-static bool is_watched(at::TensorList tensors) {
+static bool needs_gradient(at::TensorList tensors) {
   return at::GradMode::is_enabled() &&
          std::any_of(tensors.begin(), tensors.end(), [](const Tensor &t) { return t.defined() && t.requires_grad(); });
+}
+
+/* Forward mode: there are no rules for tangents, which the node says in an error. Without it they would be dropped in silence. */
+static bool has_tangent(at::TensorList tensors) {
+  return std::any_of(tensors.begin(), tensors.end(), [](const Tensor &t) { return t._fw_grad(/*level=*/0).defined(); });
 }
 
 /* Whether every list is as long as the neuron says. What is wrong with others, the op's own checks will say. */
@@ -170,8 +174,8 @@ Tensors differentiable(int index, const OptionalTensors &inputs, const OptionalT
   const Unpacked all_inputs(inputs), all_params(params), all_state(state);
   if (is_right_size(n, all_inputs, all_params, all_state, config)) {
     const Given given(all_inputs, all_params, all_state);
-    if (is_watched(given.tensors)) {
-      const int64_t interval = choose_memory(n, all_inputs[0], all_params, config, is_watched(all_params));
+    if (needs_gradient(given.tensors) || has_tangent(given.tensors)) {
+      const int64_t interval = choose_memory(n, all_inputs[0], all_params, config, needs_gradient(all_params));
       const size_t outputs = 1 + present_states(n, config.synapses, all_params).size() +
                              std::count_if(config.record.begin(), config.record.end(), [](int64_t flag) { return flag != 0; });
       return Sequence::apply(at::TensorList(given.tensors),
