@@ -74,7 +74,9 @@ if CUDA:
 
 extension = (cpp_extension.CUDAExtension if CUDA else cpp_extension.CppExtension)(
     name="torch_lif._C",
-    sources=[f"csrc/ops/{name}.cpp" for name in ("autograd", "check", "kernels", "launch", "module", "recurrence", "schemas")],
+    sources=[
+        f"csrc/ops/{name}.cpp" for name in ("autograd", "call", "check", "kernels", "launch", "module", "recurrence", "schemas")
+    ],
     depends=[str(path.relative_to(ROOT)) for path in ROOT.glob("csrc/**/*.h")],
     define_macros=macros,
     # No debug information: it would make up most of the library and of the compile time.

@@ -295,3 +295,32 @@ def test_a_spike_may_zero_the_adaptation(device):
     assert bool(spiked.any())
     assert bool((out.records["b"][0, :, 0][spiked] == 0).all())
     assert float(out.records["b"][0, 0, 0]) > 0.39
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda **p: lif.LIF(3, **p), "bias"),
+        (lambda **p: lif.CubaLIF(3, **p), "bias"),
+        (lambda **p: lif.LI(3, **p), "v_leak"),
+        (lambda **p: lif.ALIF(3, **p), "min_v"),
+        (lambda **p: lif.LIF(3, **p), "w_rec"),
+    ],
+)
+def test_a_parameter_that_a_layer_does_not_have(make, name):
+    """It is None and no parameter; setting a number is an error, setting a parameter gives the layer one."""
+    layer = make()
+    assert getattr(layer, name) is None
+    assert name not in layer.state_dict()
+    assert name not in dict(layer.named_parameters())
+    for value in (0.5, torch.ones(3)):
+        with pytest.raises(TypeError, match=f"'{name}'"):
+            setattr(layer, name, value)
+    shape = (3, 3) if name == "w_rec" else (3,)
+    setattr(layer, name, torch.nn.Parameter(torch.full(shape, 0.25)))
+    assert torch.equal(getattr(layer, name), torch.full(shape, 0.25))
+    assert name in layer.state_dict()
+    x = torch.rand(2, 20, 3) * 2
+    assert not torch.equal(layer(x), make()(x)) or name == "min_v"
+    setattr(layer, name, None)
+    assert torch.equal(layer(x), make()(x))

@@ -28,6 +28,7 @@ def op_arguments(case, requires_grad, device, monkeypatch):
 
     torch_op = _call.OPS[case.name]
     monkeypatch.setitem(_call.OPS, case.name, spy)
+    monkeypatch.setattr(_call._C, "call", lambda *args: None)  # not the short way
     arguments = make(case, T=20, B=2, neurons=6, device=device, seed=1)
     if requires_grad:
         arguments, _ = leaves(arguments)
@@ -57,6 +58,131 @@ def test_opcheck_of_the_inner_ops(case, device, monkeypatch):
     backward = getattr(torch.ops.torch_lif, case.name + "_backward").default
     needs = [int(t is not None) for t in (*args[0], *args[1], *args[2])]
     opcheck(backward, (grads, args[0], args[1], results[-kept:], *args[3:], interval, case.recurrent, needs), test_utils=tests)
+
+
+def short_way_only(monkeypatch):
+    """From here on the way through torch.ops is an error."""
+
+    def refuse(*args):
+        raise AssertionError("not the short way")
+
+    for name in _call.OPS:
+        monkeypatch.setitem(_call.OPS, name, refuse)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_short_way_to_the_op(case, device, monkeypatch):
+    """Plain tensors do not go through torch.ops; what comes back is the same, as is its gradient."""
+    arguments = make(case, T=20, B=2, neurons=6, device=device, seed=4)
+    found = []
+    for usual in (True, False):
+        with monkeypatch.context() as patch:
+            patch.setattr(_call._C, "call", lambda *args: None) if usual else short_way_only(patch)
+            found.append(gradients(lambda **a: case.fused(**a, record=case.records), arguments))
+    (result, grads), (expected, expected_grads) = found
+    for name, value in outputs(expected).items():
+        assert torch.equal(outputs(result)[name], value), name
+    for name, value in expected_grads.items():
+        assert torch.equal(grads[name], value), name
+
+
+def test_a_subclass_of_tensor_sees_the_op(device):
+    seen = []
+
+    class Watching(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, func, types, args=(), kwargs=None):
+            seen.append(func)
+            return super().__torch_function__(func, types, args, kwargs or {})
+
+    x = torch.rand(2, 5, 3, device=device)
+    spikes = lif.functional.lif(x.as_subclass(Watching), decay_mem=0.9).spikes
+    assert torch.ops.torch_lif.lif.default in seen
+    assert isinstance(spikes, Watching)
+
+
+def test_modes_see_the_op(device):
+    from torch.overrides import TorchFunctionMode
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    seen = []
+
+    class Functions(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            seen.append(func)
+            return func(*args, **(kwargs or {}))
+
+    class Dispatch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.append(func)
+            return func(*args, **(kwargs or {}))
+
+    x = torch.rand(2, 5, 3, device=device, requires_grad=True)
+    ops = torch.ops.torch_lif
+    for mode, wanted in ((Functions, [ops.lif.default]), (Dispatch, [ops.lif_forward.default, ops.lif_backward.default])):
+        seen.clear()
+        with mode():
+            lif.functional.lif(x, decay_mem=0.9).spikes.sum().backward()
+        assert [func for func in seen if "torch_lif" in str(func)] == wanted
+    seen.clear()
+    with torch.no_grad(), Dispatch():
+        lif.functional.lif(x, decay_mem=0.9)
+    assert ops.lif.default in seen
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_tracers_see_the_op(device):
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    x = torch.rand(2, 5, 3, device=device)
+
+    def layer(x):
+        return lif.functional.lif(x * 2, decay_mem=0.9).spikes + 1
+
+    for mode in ("real", "fake", "symbolic"):
+        graph = make_fx(layer, tracing_mode=mode)(x)
+        assert [str(node.target) for node in graph.graph.nodes].count("torch_lif.lif.default") == 1, mode
+        assert torch.equal(graph(x), layer(x)), mode
+    with pytest.raises(RuntimeError, match="unsupported input list type"):  # rather than a constant in the trace
+        torch.jit.trace(layer, x)
+
+
+def test_the_profiler_sees_the_ops(device):
+    x = torch.rand(2, 5, 3, device=device, requires_grad=True)
+    with torch.profiler.profile() as profile:
+        lif.functional.lif(x, decay_mem=0.9).spikes.sum().backward()
+    names = {event.key for event in profile.key_averages()}
+    assert {"torch_lif::lif", "torch_lif::lif_forward", "torch_lif::lif_backward"} <= names
+
+
+@pytest.mark.parametrize("requires_grad", [False, True])
+@pytest.mark.parametrize("recording", [False, True])
+def test_forward_mode_is_refused(requires_grad, recording, device):
+    """A tangent is not dropped in silence."""
+    x = torch.rand(2, 5, 3, device=device, requires_grad=requires_grad)
+    with torch.autograd.forward_ad.dual_level(), torch.set_grad_enabled(recording):
+        dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
+        with pytest.raises(RuntimeError, match="jvp is not implemented"):
+            lif.functional.lif(dual, decay_mem=0.9)
+
+
+def test_compiled_autograd(device):
+    """What the node remembers can be hashed, and calls that differ in it alone are not taken for the same."""
+    module, x = network(device), network_input(device)
+    _, expected = parameter_gradients(module, x)
+    torch._dynamo.reset()
+    with torch._dynamo.compiled_autograd._enable(torch.compile(backend="eager")):
+        _, got = parameter_gradients(module, x)
+    for name, grad in expected.items():
+        assert torch.equal(got[name], grad), name
+    torch._dynamo.reset()
+    for window in (0.3, 0.6):
+        y = x.clone().requires_grad_()
+        spikes = lif.functional.lif(y, decay_mem=0.9, surrogate=lif.StepPWL(window)).spikes
+        (expected_grad,) = torch.autograd.grad(spikes.sum(), y, retain_graph=True)
+        with torch._dynamo.compiled_autograd._enable(torch.compile(backend="eager")):
+            spikes.sum().backward()
+        assert torch.equal(y.grad, expected_grad)
 
 
 class Network(nn.Module):
@@ -292,6 +418,18 @@ def test_activation_checkpointing(device):
     checkpoint(module, x, use_reentrant=False).square().sum().backward()
     for name, grad in expected.items():
         assert torch.equal(dict(module.named_parameters())[name].grad, grad), name
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_second_derivative_is_refused(create_graph, device):
+    """Only where one is asked for is there a node that refuses it."""
+    x = torch.rand(2, 5, 3, device=device, requires_grad=True)
+    spikes = lif.functional.lif(x, decay_mem=0.9).spikes
+    (grad,) = torch.autograd.grad(spikes.sum(), x, create_graph=create_graph)
+    assert grad.requires_grad == create_graph
+    if create_graph:
+        with pytest.raises(NotImplementedError, match="torch_lif::lif has a first derivative only"):
+            torch.autograd.grad(grad.sum(), x)
 
 
 def test_graph_is_freed_once(device):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +16,33 @@ NEURONS = _C.neurons()
 SYNAPSES = ("at_once", "delayed", "delayed_increment")
 """The forms of csrc/neuron/euler.h, in its order."""
 OPS = {name: getattr(torch.ops.torch_lif, name).default for name in NEURONS}
+HALF = (torch.float16, torch.bfloat16)
+
+
+class Order(NamedTuple):
+    """The names of a neuron's lists, in the order of its op. A state is there if `needed` is, where it needs something."""
+
+    place: int
+    inputs: tuple[str, ...]
+    params: tuple[str, ...]
+    states: tuple[str, ...]
+    needed: tuple[str | None, ...]
+    options: tuple[str, ...]
+    no_record: tuple[int, ...]
+
+
+ORDERS = {
+    name: Order(
+        place,
+        tuple(neuron["inputs"]),
+        tuple(neuron["params"]),
+        tuple(neuron["states"]),
+        tuple(neuron["state_needs"].get(key) for key in neuron["states"]),
+        tuple(neuron["options"]),
+        (0,) * len(neuron["states"]),
+    )
+    for place, (name, neuron) in enumerate(NEURONS.items())
+}
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
@@ -33,10 +61,10 @@ def parameter(
 ) -> Tensor | None:
     """A parameter as a tensor beside x. A Python number is checked against its range; a tensor's values are not read, for
     that would wait for the device. A half parameter is widened to float32, exactly, where x is of the same half type."""
-    if isinstance(value, Tensor):
-        return value.float() if value.dtype == x.dtype and value.dtype in (torch.float16, torch.bfloat16) else value
     if value is None:
         return None
+    if isinstance(value, Tensor):
+        return value.float() if value.dtype in HALF and value.dtype == x.dtype else value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{op}: {name} is {value!r}, expected a number or a tensor")
     if not (low <= value <= high) or (open_low and value == low):
@@ -78,7 +106,7 @@ def check_synapses(op: str, synapses: object) -> int:
 
 
 def check_max_spikes(op: str, max_spikes: float) -> float:
-    value = constant(op, "max_spikes", max_spikes)
+    value = max_spikes if type(max_spikes) is float else constant(op, "max_spikes", max_spikes)
     if not value >= 1:
         raise ValueError(f"{op}: max_spikes is {max_spikes}, expected 1 or more")
     return value
@@ -126,7 +154,9 @@ def check_choice(op: str, name: str, value: object, known: Sequence[str]) -> int
 
 def split_state(op: str, state: Sequence[Tensor | None] | None, names: Sequence[str]) -> dict[str, Tensor | None]:
     """A state tuple by names; None, or a missing entry, starts at zero."""
-    values = () if state is None else tuple(state) if not isinstance(state, Tensor) else None
+    if state is None:
+        return {}
+    values = tuple(state) if not isinstance(state, Tensor) else None
     if values is None or len(values) > len(names):
         raise TypeError(f"{op}: state is {type(state).__name__}, expected a tuple ({', '.join(names)})")
     for name, value in zip(names, values, strict=False):
@@ -150,23 +180,30 @@ def fused(
     memory: str | None = None,
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
     """Runs torch.ops.torch_lif.<name>; returns (output, final states, recorded states)."""
-    neuron = NEURONS[name]
-    needs = neuron["state_needs"]
-    given = {key for key, value in params.items() if value is not None} | ({"synapses"} if synapses else set())
-    states = [key for key in neuron["states"] if needs.get(key) in given | {None}]
-    results = OPS[name](
-        [inputs.get(key) for key in neuron["inputs"]],
-        [params.get(key) for key in neuron["params"]],
-        [state.get(key) for key in neuron["states"]],
-        [(options or {})[key] for key in neuron["options"]],
+    order = ORDERS[name]
+    arguments = (
+        tuple(map(inputs.get, order.inputs)),
+        tuple(map(params.get, order.params)),
+        tuple(map(state.get, order.states)),
+        tuple([float(options[key]) for key in order.options]) if options else (),
         surrogate.name if surrogate else "",
-        surrogate.parameters() if surrogate else [],
+        surrogate.values if surrogate else (),
         smooth,
         synapses,
         batch_first,
-        [int(key in record and key != "spikes") for key in neuron["states"]],
+        tuple([int(key in record and key != "spikes") for key in order.states]) if record else order.no_record,
         check_memory(name, memory),
     )
-    recorded = [key for key in states if key in record and key != "spikes"]
+    results = None if torch.compiler.is_compiling() else _C.call(order.place, *arguments)
+    if results is None:
+        results = OPS[name](*arguments)
+    states = [
+        key
+        for key, needed in zip(order.states, order.needed, strict=True)
+        if needed is None or (synapses if needed == "synapses" else params.get(needed) is not None)
+    ]
     final = dict(zip(states, results[1:], strict=False))
+    if not record:
+        return results[0], final, {}
+    recorded = [key for key in states if key in record and key != "spikes"]
     return results[0], final, dict(zip(recorded, results[1 + len(states) :], strict=True))

@@ -62,10 +62,16 @@ class Surrogate:
                 expected = "a finite number above 0" if positive else "a finite number"
                 raise ValueError(f"{type(self).__name__}: {field.name} is {value}, expected {expected}")
             object.__setattr__(self, field.name, value)
+        object.__setattr__(self, "_values", tuple(self.parameters()))
 
     def parameters(self) -> list[float]:
         """The kernel's parameters, in the order of its table."""
         return [getattr(self, field.name) for field in dataclasses.fields(self)]
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """`parameters`, worked out once: a surrogate is frozen, and every call of a layer needs them."""
+        return self.__dict__["_values"]
 
     def derivative(self, v: Tensor, threshold: Tensor, max_spikes: float = math.inf) -> Tensor:
         """The derivative by the membrane potential `v`, elementwise; `threshold` broadcasts against v."""

@@ -2,6 +2,7 @@
 
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <cstring>
 #include <functional>
 
 namespace lif {
@@ -9,123 +10,177 @@ namespace lif {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+enum { MAX_SLOTS = LIF_MAX_INPUTS + LIF_MAX_PARAMS + LIF_MAX_STATES };
+
 /* Which of a neuron's tensors were given; autograd sees only those, in this order. */
 struct Given {
-  Tensors tensors;
-  std::vector<int64_t> slots; /* place of each among inputs, parameters, states */
+  c10::SmallVector<Tensor, MAX_SLOTS> tensors;
+  int64_t slots = 0; /* a bit for the place of each among inputs, parameters, states */
 
-  Given(const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state) {
-    int64_t slot = 0;
-    for (const OptionalTensors *list : {&inputs, &params, &state})
-      for (size_t k = 0; k < list->size(); k++, slot++) {
-        const std::optional<Tensor> t = (*list)[k];
-        if (!t || !t->defined()) continue;
-        tensors.push_back(*t);
-        slots.push_back(slot);
+  Given(at::TensorList inputs, at::TensorList params, at::TensorList state) {
+    int slot = 0;
+    for (const at::TensorList list : {inputs, params, state})
+      for (const Tensor &t : list) {
+        if (t.defined()) {
+          tensors.push_back(t);
+          slots |= (int64_t)1 << slot;
+        }
+        slot++;
       }
   }
 };
 
-static OptionalTensors pick(const variable_list &saved, const std::vector<int64_t> &slots, int64_t first, int64_t count) {
-  OptionalTensors list;
-  for (int64_t k = 0; k < count; k++) {
-    std::optional<Tensor> found;
-    for (size_t g = 0; g < slots.size(); g++)
-      if (slots[g] == first + k) found = saved[g];
-    list.push_back(found);
+/* The lists of a call as they came, to be handed on as they are, and what follows from them. */
+struct Call {
+  const OptionalTensors &inputs, &params, &state;
+  const Config &config;
+  int64_t index, interval, slots;
+  size_t outputs; /* results that the caller sees; behind them, what is kept */
+};
+
+/* What the node remembers besides tensors. It is one entry of saved_data, a list of these words, for a dictionary of a dozen took
+ * longer to write and read than a short call should; and a list of numbers, because compiled autograd hashes what is in there and
+ * shows it to Python. */
+struct Remembered {
+  int64_t index, interval, slots, smooth, synapses, batch_first, surrogate, surrogate_param_count;
+  int64_t record[LIF_MAX_STATES];
+  double options[LIF_MAX_OPTIONS], surrogate_params[LIF_MAX_SURROGATE_PARAMS];
+
+  explicit Remembered(const Call &call)
+      : index(call.index),
+        interval(call.interval),
+        slots(call.slots),
+        smooth(call.config.smooth),
+        synapses(call.config.synapses),
+        batch_first(call.config.batch_first),
+        surrogate(-1),
+        surrogate_param_count(0),
+        record{},
+        options{},
+        surrogate_params{} {
+    std::copy(call.config.record.begin(), call.config.record.end(), record);
+    std::copy(call.config.options.begin(), call.config.options.end(), options);
+    if (!neuron((int)index).spiking) return;
+    surrogate = find_surrogate(call.config.surrogate) - surrogates();
+    surrogate_param_count = (int64_t)call.config.surrogate_params.size();
+    std::copy(call.config.surrogate_params.begin(), call.config.surrogate_params.end(), surrogate_params);
   }
-  return list;
-}
+  explicit Remembered(const std::vector<int64_t> &words) {
+    TORCH_INTERNAL_ASSERT(words.size() * sizeof(int64_t) == sizeof *this);
+    memcpy((void *)this, words.data(), sizeof *this);
+  }
+  std::vector<int64_t> words() const {
+    std::vector<int64_t> words(sizeof *this / sizeof(int64_t));
+    memcpy(words.data(), (const void *)this, sizeof *this);
+    return words;
+  }
+
+  Config config() const {
+    const lif_neuron &n = neuron((int)index);
+    return {{options, (size_t)n.n_options},
+            surrogate < 0 ? "" : surrogates()[surrogate].name,
+            {surrogate_params, (size_t)surrogate_param_count},
+            smooth != 0,
+            synapses,
+            batch_first != 0,
+            {record, (size_t)n.n_states},
+            ""}; /* what is kept has been chosen: interval */
+  }
+  bool given(int slot) const { return slots >> slot & 1; }
+};
 
 struct Sequence : torch::autograd::Function<Sequence> {
-  static variable_list forward(AutogradContext *ctx, at::TensorList given, const std::vector<int64_t> &slots, int64_t index,
-                               const Config &config, int64_t interval) {
-    const lif_neuron &n = neuron((int)index);
-    const variable_list tensors = given.vec();
-    const OptionalTensors inputs = pick(tensors, slots, 0, n.n_inputs), params = pick(tensors, slots, n.n_inputs, n.n_params),
-                          state = pick(tensors, slots, n.n_inputs + n.n_params, n.n_states);
-    const bool recurrent = has_recurrence(n, params);
+  static variable_list forward(AutogradContext *ctx, at::TensorList given, const Call &call) {
+    const lif_neuron &n = neuron((int)call.index);
     const at::AutoDispatchBelowADInplaceOrView guard;
-    variable_list results = call_forward((int)index, inputs, params, state, config, interval);
-    const size_t kept = interval == MASK ? 1 : present_states(n, config.synapses, params).size() + recurrent;
+    variable_list results = call_forward((int)call.index, call.inputs, call.params, call.state, call.config, call.interval);
+    TORCH_INTERNAL_ASSERT(results.size() > call.outputs);
 
     /* The first state is the first checkpoint, so what remains to be saved are inputs and parameters. */
     variable_list saved;
-    std::vector<int64_t> saved_slots;
-    for (size_t g = 0; g < slots.size(); g++)
-      if (slots[g] < n.n_inputs + n.n_params) {
-        saved.push_back(tensors[g]);
-        saved_slots.push_back(slots[g]);
-      }
-    saved.insert(saved.end(), results.end() - (ptrdiff_t)kept, results.end());
+    saved.reserve(given.size() + results.size() - call.outputs);
+    int slot = 0;
+    for (const Tensor &t : given) {
+      while (!(call.slots >> slot & 1)) slot++;
+      if (slot++ < n.n_inputs + n.n_params) saved.push_back(t);
+    }
+    saved.insert(saved.end(), results.begin() + (ptrdiff_t)call.outputs, results.end());
     ctx->save_for_backward(std::move(saved));
     ctx->set_materialize_grads(false);
-    auto &data = ctx->saved_data;
-    data["index"] = index;
-    data["slots"] = slots;
-    data["saved_slots"] = saved_slots;
-    data["interval"] = interval;
-    data["options"] = config.options;
-    data["surrogate"] = config.surrogate;
-    data["surrogate_params"] = config.surrogate_params;
-    data["smooth"] = config.smooth;
-    data["synapses"] = config.synapses;
-    data["batch_first"] = config.batch_first;
-    data["record"] = config.record;
-    data["memory"] = config.memory;
-    data["resumed"] = recurrent && state.get(spikes_place(n)).has_value();
-    results.resize(results.size() - kept);
+    ctx->saved_data["call"] = Remembered(call).words();
+    results.resize(call.outputs);
     return results;
   }
 
   static variable_list backward(AutogradContext *ctx, variable_list grad_outputs) {
-    auto &data = ctx->saved_data;
-    const int index = (int)data["index"].toInt();
-    const lif_neuron &n = neuron(index);
-    const std::vector<int64_t> slots = data["slots"].toIntVector(), saved_slots = data["saved_slots"].toIntVector();
-    const Config config{
-        data["options"].toDoubleVector(), data["surrogate"].toStringRef(), data["surrogate_params"].toDoubleVector(),
-        data["smooth"].toBool(),          data["synapses"].toInt(),        data["batch_first"].toBool(),
-        data["record"].toIntVector(),     data["memory"].toStringRef()};
+    const Remembered call(ctx->saved_data["call"].toIntVector());
+    const lif_neuron &n = neuron((int)call.index);
+    const int tensors = n.n_inputs + n.n_params, slots = tensors + n.n_states;
 
-    variable_list result(slots.size() + 4); /* the four arguments that are not tensors have none */
-    OptionalTensors grads;
+    OptionalTensors grads, inputs, params;
+    grads.reserve(grad_outputs.size());
     bool any = false;
-    for (const Tensor &g : grad_outputs) {
-      grads.push_back(g.defined() ? std::optional<Tensor>(g) : std::nullopt);
+    for (Tensor &g : grad_outputs) {
       any |= g.defined();
+      grads.push_back(g.defined() ? std::optional<Tensor>(std::move(g)) : std::nullopt);
     }
-    std::vector<int64_t> needs(n.n_inputs + n.n_params + n.n_states, 0);
+    int64_t needs[MAX_SLOTS] = {};
+    size_t count = 0;
     bool needed = false;
-    for (size_t g = 0; g < slots.size(); g++) needed |= needs[slots[g]] = ctx->needs_input_grad(g);
+    for (int slot = 0; slot < slots; slot++)
+      if (call.given(slot)) needed |= needs[slot] = ctx->needs_input_grad(count++);
+    variable_list result(count + 1); /* the argument that is no tensor has no gradient */
     if (!any || !needed) return result;
 
     const variable_list saved = ctx->get_saved_variables();
-    const Tensors checkpoints(saved.begin() + (ptrdiff_t)saved_slots.size(), saved.end());
-    const Tensors computed =
-        call_backward(index, grads, pick(saved, saved_slots, 0, n.n_inputs), pick(saved, saved_slots, n.n_inputs, n.n_params),
-                      checkpoints, config, data["interval"].toInt(), data["resumed"].toBool(), needs);
     size_t next = 0;
-    for (size_t g = 0; g < slots.size(); g++)
-      if (needs[slots[g]]) result[g] = computed.at(next++);
+    inputs.reserve(n.n_inputs);
+    params.reserve(n.n_params);
+    for (int slot = 0; slot < tensors; slot++)
+      (slot < n.n_inputs ? inputs : params).push_back(call.given(slot) ? std::optional<Tensor>(saved[next++]) : std::nullopt);
+    const bool resumed = n.recurrent && call.given(n.n_inputs + weights_place(n)) && call.given(tensors + spikes_place(n));
+    const Tensors computed = call_backward((int)call.index, grads, inputs, params, at::TensorList(saved).slice(next), call.config(),
+                                           call.interval, resumed, {needs, (size_t)slots});
+    next = count = 0;
+    for (int slot = 0; slot < slots; slot++) {
+      if (needs[slot]) result[count] = computed.at(next++);
+      count += call.given(slot);
+    }
     return result;
   }
 };
 
+static bool needs_gradient(at::TensorList tensors) {
+  return at::GradMode::is_enabled() &&
+         std::any_of(tensors.begin(), tensors.end(), [](const Tensor &t) { return t.defined() && t.requires_grad(); });
+}
+
+/* Forward mode: there are no rules for tangents, which the node says in an error. Without it they would be dropped in silence. */
+static bool has_tangent(at::TensorList tensors) {
+  return std::any_of(tensors.begin(), tensors.end(), [](const Tensor &t) { return t._fw_grad(/*level=*/0).defined(); });
+}
+
+/* Whether every list is as long as the neuron says. What is wrong with others, the op's own checks will say. */
+static bool is_right_size(const lif_neuron &n, at::TensorList inputs, at::TensorList params, at::TensorList state,
+                          const Config &config) {
+  return (int)inputs.size() == n.n_inputs && (int)params.size() == n.n_params && (int)state.size() == n.n_states &&
+         (int)config.record.size() == n.n_states && (int)config.options.size() == n.n_options &&
+         (!n.spiking || find_surrogate(config.surrogate)) && config.surrogate_params.size() <= LIF_MAX_SURROGATE_PARAMS;
+}
+
 Tensors differentiable(int index, const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
                        const Config &config) {
-  const Given given(inputs, params, state);
-  const bool needed = at::GradMode::is_enabled() &&
-                      std::any_of(given.tensors.begin(), given.tensors.end(), [](const Tensor &t) { return t.requires_grad(); });
   const lif_neuron &n = neuron(index);
-  if (needed) {
-    bool param_gradients = false;
-    for (int k = 0; k < n.n_params; k++) {
-      const std::optional<Tensor> p = params.get(k);
-      param_gradients |= p && p->defined() && p->requires_grad();
+  const Unpacked all_inputs(inputs), all_params(params), all_state(state);
+  if (is_right_size(n, all_inputs, all_params, all_state, config)) {
+    const Given given(all_inputs, all_params, all_state);
+    if (needs_gradient(given.tensors) || has_tangent(given.tensors)) {
+      const int64_t interval = choose_memory(n, all_inputs[0], all_params, config, needs_gradient(all_params));
+      const size_t outputs = 1 + present_states(n, config.synapses, all_params).size() +
+                             std::count_if(config.record.begin(), config.record.end(), [](int64_t flag) { return flag != 0; });
+      return Sequence::apply(at::TensorList(given.tensors),
+                             Call{inputs, params, state, config, index, interval, given.slots, outputs});
     }
-    const int64_t interval = choose_memory(n, *inputs.get(0), params, config, param_gradients);
-    return Sequence::apply(at::TensorList(given.tensors), given.slots, (int64_t)index, config, interval);
   }
   const at::AutoDispatchBelowADInplaceOrView guard;
   return call_public(index, inputs, params, state, config);
@@ -135,7 +190,6 @@ struct FirstDerivative : torch::autograd::Function<FirstDerivative> {
   static variable_list forward(AutogradContext *ctx, at::TensorList, const std::function<Tensors()> &compute,
                                const std::string &name) {
     ctx->saved_data["name"] = name;
-    const at::AutoDispatchBelowADInplaceOrView guard;
     return compute();
   }
   static variable_list backward(AutogradContext *ctx, const variable_list &) {
@@ -147,13 +201,14 @@ struct FirstDerivative : torch::autograd::Function<FirstDerivative> {
 };
 
 Tensors backward_once(int index, const OptionalTensors &grads, const OptionalTensors &inputs, const OptionalTensors &params,
-                      const Tensors &checkpoints, const Config &config, int64_t interval, bool resumed, at::IntArrayRef needs) {
-  const Given given(grads, inputs, params);
-  const std::vector<int64_t> flags = needs.vec();
-  return FirstDerivative::apply(at::TensorList(given.tensors), std::function<Tensors()>([&] {
-                                  return call_backward(index, grads, inputs, params, checkpoints, config, interval, resumed, flags);
-                                }),
-                                std::string(neuron(index).name));
+                      at::TensorList checkpoints, const Config &config, int64_t interval, bool resumed, at::IntArrayRef needs) {
+  const auto compute = [&] {
+    const at::AutoDispatchBelowADInplaceOrView guard;
+    return call_backward(index, grads, inputs, params, checkpoints, config, interval, resumed, needs);
+  };
+  if (!at::GradMode::is_enabled()) return compute(); /* nobody asked for a second derivative */
+  const Given given{Unpacked(grads), Unpacked(inputs), Unpacked(params)};
+  return FirstDerivative::apply(at::TensorList(given.tensors), std::function<Tensors()>(compute), std::string(neuron(index).name));
 }
 
 }  // namespace lif

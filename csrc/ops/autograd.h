@@ -11,7 +11,7 @@ Tensors differentiable(int index, const OptionalTensors &inputs, const OptionalT
 
 /* The backward op itself under autograd: its result exists, but a second derivative is refused with an error. */
 Tensors backward_once(int index, const OptionalTensors &grads, const OptionalTensors &inputs, const OptionalTensors &params,
-                      const Tensors &checkpoints, const Config &config, int64_t interval, bool resumed, at::IntArrayRef needs);
+                      at::TensorList checkpoints, const Config &config, int64_t interval, bool resumed, at::IntArrayRef needs);
 
 /* Calls of the three ops of a neuron through the dispatcher (schemas.cpp). */
 Tensors call_public(int index, const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
@@ -19,6 +19,6 @@ Tensors call_public(int index, const OptionalTensors &inputs, const OptionalTens
 Tensors call_forward(int index, const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
                      const Config &config, int64_t interval);
 Tensors call_backward(int index, const OptionalTensors &grads, const OptionalTensors &inputs, const OptionalTensors &params,
-                      const Tensors &checkpoints, const Config &config, int64_t interval, bool resumed, at::IntArrayRef needs);
+                      at::TensorList checkpoints, const Config &config, int64_t interval, bool resumed, at::IntArrayRef needs);
 
 }  // namespace lif

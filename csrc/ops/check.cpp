@@ -16,13 +16,8 @@ static const lif_neuron *const neurons[] = {LIF_NEURONS(LIST)};
 
 const lif_neuron &neuron(int index) { return *neurons[index]; }
 
-static std::optional<Tensor> item(const OptionalTensors &list, size_t k) {
-  const std::optional<Tensor> tensor = list[k];
-  return tensor && tensor->defined() ? tensor : std::nullopt;
-}
-
-bool has_recurrence(const lif_neuron &neuron, const OptionalTensors &params) {
-  return neuron.recurrent && item(params, weights_place(neuron)).has_value();
+bool has_recurrence(const lif_neuron &neuron, at::TensorList params) {
+  return neuron.recurrent && params[weights_place(neuron)].defined();
 }
 
 /* The name of the parameter without which there is no such state, or null. */
@@ -30,15 +25,15 @@ static const char *needed_param(const lif_field &state) {
   return state.kind & LIF_OF_RECURRENCE ? "w_rec" : state.kind & LIF_OPTIONAL ? state.name : nullptr;
 }
 
-static bool is_present(const lif_neuron &neuron, int f, int64_t synapses, const OptionalTensors &params) {
+static bool is_present(const lif_neuron &neuron, int f, int64_t synapses, at::TensorList params) {
   const char *needed = needed_param(neuron.states[f]);
   for (int p = 0; needed && p < neuron.n_params; p++)
-    if (!strcmp(neuron.params[p].name, needed)) return item(params, p).has_value();
+    if (!strcmp(neuron.params[p].name, needed)) return params[p].defined();
   return lif_width(neuron.states[f].kind, (int)synapses) > 0;
 }
 
-std::vector<int> present_states(const lif_neuron &neuron, int64_t synapses, const OptionalTensors &params) {
-  std::vector<int> present;
+Places present_states(const lif_neuron &neuron, int64_t synapses, at::TensorList params) {
+  Places present;
   for (int f = 0; f < neuron.n_states; f++)
     if (is_present(neuron, f, synapses, params)) present.push_back(f);
   return present;
@@ -120,8 +115,8 @@ static void check_count(const char *op, const char *what, size_t got, size_t exp
   TORCH_CHECK_VALUE(got == expected, op, ": got ", std::to_string(got), " ", what, ", expected ", std::to_string(expected));
 }
 
-Sizes check_call(const lif_neuron &neuron, const OptionalTensors &inputs, const OptionalTensors &params,
-                 const OptionalTensors &state, const Config &config) {
+Sizes check_call(const lif_neuron &neuron, at::TensorList inputs, at::TensorList params, at::TensorList state,
+                 const Config &config) {
   const char *op = neuron.name;
   check_count(op, "inputs", inputs.size(), neuron.n_inputs);
   check_count(op, "parameters", params.size(), neuron.n_params);
@@ -132,9 +127,8 @@ Sizes check_call(const lif_neuron &neuron, const OptionalTensors &inputs, const 
   TORCH_CHECK_VALUE(neuron.max_synapses < 0 || config.synapses <= neuron.max_synapses, op, ": synapses is ",
                     std::to_string(config.synapses), ", expected at most ", std::to_string(neuron.max_synapses));
 
-  const std::optional<Tensor> first = item(inputs, 0);
-  TORCH_CHECK_VALUE(first.has_value(), op, ": ", neuron.inputs[0].name, " is missing");
-  const Tensor &x = *first;
+  const Tensor &x = inputs[0];
+  TORCH_CHECK_VALUE(x.defined(), op, ": ", neuron.inputs[0].name, " is missing");
   const auto type = x.scalar_type();
   TORCH_CHECK_TYPE(type == at::kFloat || type == at::kDouble || type == at::kBFloat16 || type == at::kHalf, op, ": x is ", type,
                    ", expected float32, float64, bfloat16 or float16; convert it with x.float()");
@@ -162,47 +156,60 @@ Sizes check_call(const lif_neuron &neuron, const OptionalTensors &inputs, const 
 
   for (int f = 1; f < neuron.n_inputs; f++) {
     const lif_field &field = neuron.inputs[f];
-    const std::optional<Tensor> t = item(inputs, f);
-    TORCH_CHECK_VALUE(t || field.kind & LIF_OPTIONAL, op, ": ", field.name, " is missing");
-    if (!t) continue;
-    check_place(op, field.name, *t, x, type);
-    check_shape(op, field.name, *t, sizes.sequence(field.kind), x);
+    const Tensor &t = inputs[f];
+    TORCH_CHECK_VALUE(t.defined() || field.kind & LIF_OPTIONAL, op, ": ", field.name, " is missing");
+    if (!t.defined()) continue;
+    check_place(op, field.name, t, x, type);
+    check_shape(op, field.name, t, sizes.sequence(field.kind), x);
   }
   for (int f = 0; f < neuron.n_params; f++) {
     const lif_field &field = neuron.params[f];
-    const std::optional<Tensor> t = item(params, f);
+    const Tensor &t = params[f];
     const int width = lif_width(field.kind, sizes.S);
-    TORCH_CHECK_VALUE(t || width == 0 || field.kind & LIF_OPTIONAL, op, ": ", field.name, " is missing");
-    if (!t) continue;
+    TORCH_CHECK_VALUE(t.defined() || width == 0 || field.kind & LIF_OPTIONAL, op, ": ", field.name, " is missing");
+    if (!t.defined()) continue;
     TORCH_CHECK_VALUE(width > 0, op, ": ", field.name, " was given, expected None: with synapses = 0 there is no synapse");
-    check_place(op, field.name, *t, x, compute_type(x));
+    check_place(op, field.name, t, x, compute_type(x));
     if (field.kind & LIF_OF_RECURRENCE) {
       const bool weights = field.kind == LIF_WEIGHTS;
       TORCH_CHECK_VALUE(weights || has_recurrence(neuron, params), op, ": b_rec was given, expected None without w_rec");
-      check_shape(op, field.name, *t, weights ? Shape{sizes.neurons(), sizes.currents()} : Shape{sizes.currents()}, x);
+      check_shape(op, field.name, t, weights ? Shape{sizes.neurons(), sizes.currents()} : Shape{sizes.currents()}, x);
       continue;
     }
     Shape full = sizes.trailing;
     if (has_synapse_axis(field.kind, sizes.S)) full.emplace_back(sizes.S);
-    check_param_shape(op, field.name, *t, full);
+    check_param_shape(op, field.name, t, full);
   }
   for (int f = 0; f < neuron.n_states; f++) {
     const lif_field &field = neuron.states[f];
     const bool present = is_present(neuron, f, sizes.S, params);
-    const std::string name = std::string("the initial state ") + field.name;
-    const char *needed = needed_param(field);
-    const std::string reason =
-        needed ? std::string("without ") + needed + " there is no such state" : "with synapses = 0 there is no synapse";
-    TORCH_CHECK_VALUE(present || !config.record[f], op, ": ", field.name, " cannot be recorded: ", reason);
+    const auto reason = [&] {
+      const char *needed = needed_param(field);
+      return needed ? std::string("without ") + needed + " there is no such state" : "with synapses = 0 there is no synapse";
+    };
+    TORCH_CHECK_VALUE(present || !config.record[f], op, ": ", field.name, " cannot be recorded: ", reason());
     TORCH_CHECK_VALUE(!config.record[f] || !(field.kind & LIF_OF_RECURRENCE), op, ": ", field.name,
                       " cannot be recorded: they are the output");
-    const std::optional<Tensor> t = item(state, f);
-    if (!t) continue;
-    TORCH_CHECK_VALUE(present, op, ": ", name, " was given, expected None: ", reason);
-    check_place(op, name.c_str(), *t, x, compute_type(x));
-    check_shape(op, name.c_str(), *t, sizes.state(field.kind), x);
+    const Tensor &t = state[f];
+    if (!t.defined()) continue;
+    const std::string name = std::string("the initial state ") + field.name;
+    TORCH_CHECK_VALUE(present, op, ": ", name, " was given, expected None: ", reason());
+    check_place(op, name.c_str(), t, x, compute_type(x));
+    check_shape(op, name.c_str(), t, sizes.state(field.kind), x);
   }
   return sizes;
+}
+
+const lif_surrogate *find_surrogate(c10::string_view name) {
+  for (const lif_surrogate *s = surrogates(); s->name; s++)
+    if (name == s->name) return s;
+  return nullptr;
+}
+
+static std::string surrogate_names() {
+  std::string known;
+  for (const lif_surrogate *s = surrogates(); s->name; s++) known += std::string(known.empty() ? "" : ", ") + s->name;
+  return known;
 }
 
 lif_options make_options(const lif_neuron &neuron, const Config &config) {
@@ -215,14 +222,12 @@ lif_options make_options(const lif_neuron &neuron, const Config &config) {
                       "', expected none: this neuron does not spike");
     return o;
   }
-  std::string known;
-  for (const lif_surrogate *s = surrogates(); s->name; s++) {
-    if (config.surrogate == s->name) o.surrogate = (int)(s - surrogates());
-    known += std::string(known.empty() ? "" : ", ") + s->name;
-  }
-  TORCH_CHECK_VALUE(o.surrogate >= 0, neuron.name, ": surrogate is '", config.surrogate, "', expected one of ", known);
-  const std::string params = surrogates()[o.surrogate].params;
-  check_count(neuron.name, "surrogate parameters", config.surrogate_params.size(), std::count(params.begin(), params.end(), '='));
+  const lif_surrogate *surrogate = find_surrogate(config.surrogate);
+  TORCH_CHECK_VALUE(surrogate, neuron.name, ": surrogate is '", config.surrogate, "', expected one of ", surrogate_names());
+  o.surrogate = (int)(surrogate - surrogates());
+  const char *params = surrogate->params;
+  check_count(neuron.name, "surrogate parameters", config.surrogate_params.size(),
+              std::count(params, params + strlen(params), '='));
   std::copy(config.surrogate_params.begin(), config.surrogate_params.end(), o.surrogate_params);
   return o;
 }

@@ -22,8 +22,8 @@ struct Sizes {
 };
 
 at::ScalarType compute_type(const Tensor &x);
-Sizes check_call(const lif_neuron &neuron, const OptionalTensors &inputs, const OptionalTensors &params,
-                 const OptionalTensors &state, const Config &config);
+Sizes check_call(const lif_neuron &neuron, at::TensorList inputs, at::TensorList params, at::TensorList state,
+                 const Config &config);
 lif_options make_options(const lif_neuron &neuron, const Config &config);
 
 }  // namespace lif

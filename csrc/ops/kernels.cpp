@@ -2,6 +2,8 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 
+#include <array>
+
 #include "launch.h"
 
 extern "C" const lif_surrogate lif_surrogates[];
@@ -9,8 +11,6 @@ extern "C" const lif_surrogate lif_surrogates[];
 namespace lif {
 
 const lif_surrogate *surrogates() { return lif_surrogates; }
-
-static std::optional<Tensor> item(const OptionalTensors &list, size_t k) { return list[k]; }
 
 /* A sequence laid out like x: the same order of batch, time and neurons in memory. */
 static Tensor empty_sequence(const Tensor &x, const Sizes &sizes, int kind) {
@@ -31,29 +31,24 @@ static Shape checkpoint_shape(const Sizes &sizes, int kind, int64_t interval) {
   return shape;
 }
 
-static bool given(const OptionalTensors &list, size_t k) {
-  const std::optional<Tensor> t = list[k];
-  return t && t->defined();
-}
-
 /* The parameters that the neuron itself has: all but the recurrent weights and their bias. */
 static int own_params(const lif_neuron &neuron) { return neuron.n_params - (neuron.recurrent ? 2 : 0); }
 
-static void read_all(Launch &launch, const lif_neuron &neuron, const OptionalTensors &inputs, const OptionalTensors &params) {
+static void read_all(Launch &launch, const lif_neuron &neuron, at::TensorList inputs, at::TensorList params) {
   for (int f = 0; f < neuron.n_inputs; f++) {
-    launch.args.inputs[f] = launch.read(item(inputs, f), neuron.inputs[f].kind, Launch::SEQUENCE);
-    launch.args.options.inputs_given |= (int)given(inputs, f) << f;
+    launch.args.inputs[f] = launch.read(inputs[f], neuron.inputs[f].kind, Launch::SEQUENCE);
+    launch.args.options.inputs_given |= (int)inputs[f].defined() << f;
   }
   for (int f = 0; f < own_params(neuron); f++) {
-    launch.args.params[f] = launch.read_param(item(params, f), neuron.params[f].kind);
-    launch.args.options.params_given |= (int)given(params, f) << f;
+    launch.args.params[f] = launch.read_param(params[f], neuron.params[f].kind);
+    launch.args.options.params_given |= (int)params[f].defined() << f;
   }
 }
 
-static Launch::Recurrence recurrence_of(const lif_neuron &neuron, const OptionalTensors &params) {
+static Launch::Recurrence recurrence_of(const lif_neuron &neuron, at::TensorList params) {
   Launch::Recurrence recurrence;
-  recurrence.weights = *item(params, weights_place(neuron));
-  recurrence.bias = item(params, bias_place(neuron)).value_or(Tensor());
+  recurrence.weights = params[weights_place(neuron)];
+  recurrence.bias = params[bias_place(neuron)];
   return recurrence;
 }
 
@@ -63,9 +58,9 @@ static Tensor empty_recurrent(const Tensor &x, const Sizes &sizes) {
 }
 
 /* With no time step, the last spikes are the first, which no loop has seen. */
-static void copy_or_zero(const Tensor &to, const std::optional<Tensor> &from) {
-  if (from && from->defined())
-    to.copy_(*from);
+static void copy_or_zero(const Tensor &to, const Tensor &from) {
+  if (from.defined())
+    to.copy_(from);
   else
     to.zero_();
 }
@@ -76,8 +71,8 @@ static std::string no_mask(const lif_neuron &neuron, const Config &config, bool 
   if (config.smooth) return "smooth=True has no spikes";
   if (recurrent) return "w_rec's gradient needs the spikes";
   if (param_gradients) return "a parameter requires a gradient";
-  for (const lif_surrogate *s = surrogates(); s->name; s++)
-    if (config.surrogate == s->name && !s->window) return std::string("the surrogate ") + s->class_name + " is no window";
+  const lif_surrogate *surrogate = find_surrogate(config.surrogate);
+  if (surrogate && !surrogate->window) return std::string("the surrogate ") + surrogate->class_name + " is no window";
   return "";
 }
 
@@ -85,7 +80,7 @@ static bool saves_all(const Tensor &x, const Config &config, bool recurrent) {
   return recurrent || (x.is_cuda() && config.synapses > LIF_MAX_REPLAYED_SYNAPSES);
 }
 
-int64_t choose_memory(const lif_neuron &neuron, const Tensor &x, const OptionalTensors &params, const Config &config,
+int64_t choose_memory(const lif_neuron &neuron, const Tensor &x, at::TensorList params, const Config &config,
                       bool param_gradients) {
   const bool recurrent = has_recurrence(neuron, params);
   const std::string why_no_mask = no_mask(neuron, config, recurrent, param_gradients);
@@ -126,15 +121,15 @@ static Shape mask_shape(const Sizes &sizes) {
   return shape;
 }
 
-Tensors forward(int index, const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
-                const Config &config, int64_t interval) {
+Tensors forward(int index, at::TensorList inputs, at::TensorList params, at::TensorList state, const Config &config,
+                int64_t interval) {
   const lif_neuron &neuron = lif::neuron(index);
   const Sizes sizes = check_call(neuron, inputs, params, state, config);
   const lif_options options = make_options(neuron, config);
-  const Tensor x = *item(inputs, 0);
+  const Tensor &x = inputs[0];
   const bool recurrent = has_recurrence(neuron, params);
   if (interval) check_interval(neuron, x, config, interval, recurrent, false);
-  const std::vector<int> present = present_states(neuron, config.synapses, params);
+  const Places present = present_states(neuron, config.synapses, params);
 
   Tensors results{empty_sequence(x, sizes, LIF_PER_NEURON)};
   for (const int f : present) results.push_back(empty_state(x, sizes, neuron.states[f].kind));
@@ -151,7 +146,7 @@ Tensors forward(int index, const OptionalTensors &inputs, const OptionalTensors 
 
   Launch launch(index, x, sizes, options, interval, recurrent);
   read_all(launch, neuron, inputs, params);
-  for (const int f : present) launch.args.first_state[f] = launch.read(item(state, f), neuron.states[f].kind, Launch::STATE);
+  for (const int f : present) launch.args.first_state[f] = launch.read(state[f], neuron.states[f].kind, Launch::STATE);
   auto result = results.begin();
   launch.args.out = launch.write(*result++, LIF_PER_NEURON, Launch::SEQUENCE);
   for (const int f : present) launch.args.last_state[f] = launch.write(*result++, neuron.states[f].kind, Launch::STATE);
@@ -163,8 +158,8 @@ Tensors forward(int index, const OptionalTensors &inputs, const OptionalTensors 
     for (const int f : present) launch.args.checkpoints[f] = launch.write(*result++, neuron.states[f].kind, Launch::CHECKPOINT);
   if (recurrent) {
     Launch::Recurrence recurrence = recurrence_of(neuron, params);
-    if (given(state, spikes_place(neuron)))
-      recurrence.first_spikes = item(state, spikes_place(neuron))->reshape({launch.args.B, launch.args.N});
+    if (state[spikes_place(neuron)].defined())
+      recurrence.first_spikes = state[spikes_place(neuron)].reshape({launch.args.B, launch.args.N});
     if (interval) {
       recurrence.in = results.back();
       recurrence.spikes = results[results.size() - 2].view({launch.args.T, launch.args.B, launch.args.N});
@@ -172,32 +167,32 @@ Tensors forward(int index, const OptionalTensors &inputs, const OptionalTensors 
     launch.set_recurrence(recurrence, false, recurrence.first_spikes.defined());
   }
   launch.run(false);
-  if (recurrent && launch.args.T == 0) copy_or_zero(results[present.size()], item(state, spikes_place(neuron)));
+  if (recurrent && launch.args.T == 0) copy_or_zero(results[present.size()], state[spikes_place(neuron)]);
   return results;
 }
 
 /* What only the forward op or autograd make is checked too, for whoever calls the backward op: no pointer is taken unseen. */
-static void check_made(const lif_neuron &neuron, const std::string &name, const Tensor &made, const Tensor &x, const Shape &shape,
-                       at::ScalarType type) {
+static void check_made(const lif_neuron &neuron, const char *what, const char *name, const Tensor &made, const Tensor &x,
+                       const Shape &shape, at::ScalarType type) {
   TORCH_CHECK_VALUE(made.device() == x.device() && made.scalar_type() == type && made.sym_sizes() == c10::SymIntArrayRef(shape),
-                    neuron.name, "_backward: ", name, " does not have the shape, dtype or device that the forward op gives it");
+                    neuron.name, "_backward: ", what, name,
+                    " does not have the shape, dtype or device that the forward op gives it");
 }
 
-Tensors backward(int index, const OptionalTensors &grads, const OptionalTensors &inputs, const OptionalTensors &params,
-                 const Tensors &checkpoints, const Config &config, int64_t interval, bool resumed, at::IntArrayRef needs) {
+Tensors backward(int index, at::TensorList grads, at::TensorList inputs, at::TensorList params, at::TensorList checkpoints,
+                 const Config &config, int64_t interval, bool resumed, at::IntArrayRef needs) {
   const lif_neuron &neuron = lif::neuron(index);
-  OptionalTensors no_state;
-  for (int f = 0; f < neuron.n_states; f++) no_state.push_back(std::nullopt);
-  const Sizes sizes = check_call(neuron, inputs, params, no_state, config);
+  const std::array<Tensor, LIF_MAX_STATES> no_state;
+  const Sizes sizes = check_call(neuron, inputs, params, at::TensorList(no_state.data(), neuron.n_states), config);
   lif_options options = make_options(neuron, config);
-  const Tensor x = *item(inputs, 0);
+  const Tensor &x = inputs[0];
   const bool recurrent = has_recurrence(neuron, params);
   const bool params_need = std::any_of(needs.begin(), needs.end(), [&, k = 0](int64_t need) mutable {
     const int place = k++ - neuron.n_inputs;
     return need && place >= 0 && place < neuron.n_params;
   });
   check_interval(neuron, x, config, interval, recurrent, params_need);
-  const std::vector<int> present = present_states(neuron, config.synapses, params);
+  const Places present = present_states(neuron, config.synapses, params);
   const size_t kept = interval == MASK ? 1 : present.size() + recurrent;
   const size_t expected_grads = 1 + present.size() + std::count(config.record.begin(), config.record.end(), 1);
   TORCH_CHECK_VALUE(grads.size() == expected_grads && checkpoints.size() == kept &&
@@ -213,7 +208,7 @@ Tensors backward(int index, const OptionalTensors &grads, const OptionalTensors 
   for (int f = 0; f < neuron.n_params; f++) {
     options.param_gradients |= f < own_params(neuron) && needs_param[f] != 0;
     if (needs_param[f] && x.is_meta())
-      results.push_back(at::empty_symint(item(params, f)->sym_sizes(), item(params, f)->options()));
+      results.push_back(at::empty_symint(params[f].sym_sizes(), params[f].options()));
     else if (needs_param[f])
       results.emplace_back();
   }
@@ -224,30 +219,30 @@ Tensors backward(int index, const OptionalTensors &grads, const OptionalTensors 
   Launch launch(index, x, sizes, options, interval, recurrent);
   read_all(launch, neuron, inputs, params);
   size_t grad = 0;
-  const auto next_grad = [&](const std::string &name, int kind, Launch::Axes axes) -> lif_tensor {
-    const std::optional<Tensor> g = item(grads, grad++);
-    if (!g || !g->defined()) return {};
+  const auto next_grad = [&](const char *what, const char *name, int kind, Launch::Axes axes) -> lif_tensor {
+    const Tensor &g = grads[grad++];
+    if (!g.defined()) return {};
     const bool sequence = axes == Launch::SEQUENCE;
-    check_made(neuron, "the gradient of " + name, *g, x, sequence ? sizes.sequence(kind) : sizes.state(kind),
+    check_made(neuron, what, name, g, x, sequence ? sizes.sequence(kind) : sizes.state(kind),
                sequence ? x.scalar_type() : compute_type(x));
     return launch.read(g, kind, axes);
   };
-  launch.args.grad_out = next_grad("the output", LIF_PER_NEURON, Launch::SEQUENCE);
+  launch.args.grad_out = next_grad("the gradient of the output", "", LIF_PER_NEURON, Launch::SEQUENCE);
   for (const int f : present)
     launch.args.grad_last_state[f] =
-        next_grad(std::string("the last state ") + neuron.states[f].name, neuron.states[f].kind, Launch::STATE);
+        next_grad("the gradient of the last state ", neuron.states[f].name, neuron.states[f].kind, Launch::STATE);
   for (const int f : present)
     if (config.record[f])
       launch.args.grad_records[f] =
-          next_grad(std::string("the record ") + neuron.states[f].name, neuron.states[f].kind, Launch::SEQUENCE);
+          next_grad("the gradient of the record ", neuron.states[f].name, neuron.states[f].kind, Launch::SEQUENCE);
   if (interval == MASK) {
-    check_made(neuron, "the mask", checkpoints[0], x, mask_shape(sizes), at::kInt);
+    check_made(neuron, "the mask", "", checkpoints[0], x, mask_shape(sizes), at::kInt);
     launch.args.mask = launch.read(checkpoints[0], LIF_PER_NEURON, Launch::CHECKPOINT);
   }
   for (size_t k = 0; interval != MASK && k < present.size(); k++) {
     const lif_field &state = neuron.states[present[k]];
-    check_made(neuron, std::string("the checkpoint of ") + state.name, checkpoints[k], x,
-               checkpoint_shape(sizes, state.kind, interval), compute_type(x));
+    check_made(neuron, "the checkpoint of ", state.name, checkpoints[k], x, checkpoint_shape(sizes, state.kind, interval),
+               compute_type(x));
     launch.args.checkpoints[present[k]] = launch.read(checkpoints[k], state.kind, Launch::CHECKPOINT);
   }
 
@@ -264,7 +259,8 @@ Tensors backward(int index, const OptionalTensors &grads, const OptionalTensors 
     if (needs_state[f]) launch.args.grad_first_state[f] = launch.write(results[result++], neuron.states[f].kind, Launch::STATE);
   if (recurrent) {
     Launch::Recurrence recurrence = recurrence_of(neuron, params);
-    check_made(neuron, "the recurrent input", checkpoints.back(), x, Shape{sizes.T, sizes.B, sizes.currents()}, compute_type(x));
+    check_made(neuron, "the recurrent input", "", checkpoints.back(), x, Shape{sizes.T, sizes.B, sizes.currents()},
+               compute_type(x));
     recurrence.in = checkpoints.back().contiguous();
     recurrence.spikes = checkpoints[checkpoints.size() - 2].reshape({launch.args.T, launch.args.B, launch.args.N});
     recurrence.grad_in = empty_recurrent(x, sizes);
@@ -272,13 +268,12 @@ Tensors backward(int index, const OptionalTensors &grads, const OptionalTensors 
     launch.set_recurrence(recurrence, true, resumed);
   }
   launch.run(true);
-  if (recurrent && launch.args.T == 0 && needs_state[spikes_place(neuron)])
-    copy_or_zero(results.back(), item(grads, present.size()));
+  if (recurrent && launch.args.T == 0 && needs_state[spikes_place(neuron)]) copy_or_zero(results.back(), grads[present.size()]);
   result = first_param;
   for (int f = 0; f < neuron.n_params; f++) {
     if (!needs_param[f]) continue;
     if (f < own_params(neuron))
-      results[result++] = launch.sum_partials(partials[f], *item(params, f), neuron.params[f].kind);
+      results[result++] = launch.sum_partials(partials[f], params[f], neuron.params[f].kind);
     else
       results[result++] = neuron.params[f].kind == LIF_WEIGHTS ? launch.weights_gradient() : launch.bias_gradient();
   }

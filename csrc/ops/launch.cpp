@@ -32,7 +32,7 @@ Launch::Launch(int index, const Tensor &x, const Sizes &sizes, const lif_options
   for (const auto &size : sizes.trailing) trailing_.push_back(size.expect_int());
   order_.resize(trailing_.size());
   std::iota(order_.begin(), order_.end(), 0);
-  if (sizes.S < 2 && !recurrent) /* recurrent weights number the neurons as they are */
+  if (order_.size() > 1 && sizes.S < 2 && !recurrent) /* recurrent weights number the neurons as they are */
     std::stable_sort(order_.begin(), order_.end(), [&](int64_t a, int64_t b) { return x.stride(2 + a) > x.stride(2 + b); });
   args.T = sizes.T.expect_int();
   args.B = sizes.B.expect_int();
@@ -90,13 +90,13 @@ lif_tensor Launch::address(const Tensor &t, int kind, Axes axes, bool *collapsed
 }
 
 /* A null address means left out; an empty tensor has one too, but then there is nothing to read. */
-lif_tensor Launch::read(const std::optional<Tensor> &t, int kind, Axes axes) {
-  if (!t || !t->defined()) return {};
+lif_tensor Launch::read(const Tensor &t, int kind, Axes axes) {
+  if (!t.defined()) return {};
   bool collapsed;
-  const lif_tensor field = address(*t, kind, axes, &collapsed);
+  const lif_tensor field = address(t, kind, axes, &collapsed);
   if (collapsed) return field;
   const int64_t leading = axes == STATE ? 1 : 2;
-  const Tensor copy = in_order(*t, leading).contiguous();
+  const Tensor copy = in_order(t, leading).contiguous();
   kept_.push_back(copy);
   lif_tensor walked = field;
   walked.data = copy.data_ptr();
@@ -121,18 +121,18 @@ lif_tensor Launch::write(const Tensor &t, int kind, Axes axes) {
   return walked;
 }
 
-lif_tensor Launch::read_param(const std::optional<Tensor> &t, int kind) {
-  if (!t || !t->defined()) return {};
+lif_tensor Launch::read_param(const Tensor &t, int kind) {
+  if (!t.defined()) return {};
   lif_tensor field = {};
-  field.data = t->data_ptr();
-  if (t->dim() == 0) return field;
+  field.data = t.data_ptr();
+  if (t.dim() == 0) return field;
   const int64_t width = lif_width(kind, args.S);
   if (width > 1) {
-    field.n = t->size(0) == 1 ? 0 : t->stride(0);
-    field.s = t->size(1) == 1 ? 0 : t->stride(1);
+    field.n = t.size(0) == 1 ? 0 : t.stride(0);
+    field.s = t.size(1) == 1 ? 0 : t.stride(1);
     return field;
   }
-  const Tensor full = t->expand(trailing_);
+  const Tensor full = t.expand(trailing_);
   if (collapse(full.strides(), width, &field.n)) return field;
   const Tensor copy = in_order(full, 0).contiguous();
   kept_.push_back(copy);

@@ -14,8 +14,8 @@ class Launch {
   Launch(int index, const Tensor &x, const Sizes &sizes, const lif_options &options, int64_t interval, bool recurrent);
 
   enum Axes { SEQUENCE, STATE, CHECKPOINT };
-  lif_tensor read(const std::optional<Tensor> &t, int kind, Axes axes);
-  lif_tensor read_param(const std::optional<Tensor> &t, int kind);
+  lif_tensor read(const Tensor &t, int kind, Axes axes);
+  lif_tensor read_param(const Tensor &t, int kind);
   lif_tensor write(const Tensor &t, int kind, Axes axes);
   /* Room for a parameter's gradient a batch item and neuron, and, after run(), its sum to the parameter's shape. */
   lif_tensor write_partials(int kind, Tensor &partials);
@@ -38,8 +38,8 @@ class Launch {
   const lif_neuron &neuron_;
   Tensor x_;
   int t_dim_, b_dim_;
-  std::vector<int64_t> trailing_; /* sizes of the neurons' dimensions */
-  std::vector<int64_t> order_;    /* those dimensions, outermost in memory first */
+  at::DimVector trailing_; /* sizes of the neurons' dimensions */
+  at::DimVector order_;    /* those dimensions, outermost in memory first */
   Tensors kept_;
   std::vector<std::pair<Tensor, Tensor>> copies_; /* (destination, copy to take it from) */
   Recurrence recurrence_;

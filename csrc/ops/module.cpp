@@ -8,6 +8,7 @@
 
 #include "../cpu/kernels.h"
 #include "../neuron/neurons.h"
+#include "call.h"
 
 #ifndef LIF_CUDA_ARCHITECTURES
 #define LIF_CUDA_ARCHITECTURES ""
@@ -94,6 +95,7 @@ static py::dict surrogates() {
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.doc() = "Compiled part of torch_lif: importing it registers the ops torch_lif::*.";
+  lif::define_call(m);
   m.def("build_info", &build_info, "What was built: versions, instruction sets, CUDA architectures.");
   m.def("neurons", &neurons, "Each neuron's inputs, parameters, states and options, in the order of its op's lists.");
   m.def("surrogates", &surrogates, "Each surrogate's Python class and parameters with their defaults.");

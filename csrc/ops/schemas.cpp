@@ -22,11 +22,8 @@
 #define CONFIG_PARAMETERS                                                                                                         \
   at::ArrayRef<double> options, c10::string_view surrogate, at::ArrayRef<double> surrogate_params, bool smooth, int64_t synapses, \
       bool batch_first, at::IntArrayRef record, c10::string_view memory
-#define CONFIG                                                                                                  \
-  Config {                                                                                                      \
-    options.vec(), std::string(surrogate), surrogate_params.vec(), smooth, synapses, batch_first, record.vec(), \
-        std::string(memory)                                                                                     \
-  }
+#define CONFIG \
+  Config { options, surrogate, surrogate_params, smooth, synapses, batch_first, record, memory }
 #define CONFIG_ARGUMENTS                                                                                                        \
   config.options, config.surrogate, config.surrogate_params, config.smooth, config.synapses, config.batch_first, config.record, \
       config.memory
@@ -65,7 +62,7 @@ Tensors call_forward(int index, const OptionalTensors &inputs, const OptionalTen
 }
 
 Tensors call_backward(int index, const OptionalTensors &grads, const OptionalTensors &inputs, const OptionalTensors &params,
-                      const Tensors &checkpoints, const Config &config, int64_t interval, bool resumed, at::IntArrayRef needs) {
+                      at::TensorList checkpoints, const Config &config, int64_t interval, bool resumed, at::IntArrayRef needs) {
   static const auto ops = find<BackwardSignature>("_backward");
   return ops[index].call(grads, inputs, params, checkpoints, CONFIG_ARGUMENTS, interval, resumed, needs);
 }
@@ -75,7 +72,7 @@ template <int index>
 struct Kernels {
   static Tensors plain(const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
                        CONFIG_PARAMETERS) {
-    return forward(index, inputs, params, state, CONFIG, 0);
+    return forward(index, Unpacked(inputs), Unpacked(params), Unpacked(state), CONFIG, 0);
   }
   static Tensors with_gradient(const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
                                CONFIG_PARAMETERS) {
@@ -83,16 +80,16 @@ struct Kernels {
   }
   static Tensors with_checkpoints(const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
                                   CONFIG_PARAMETERS, int64_t interval) {
-    return forward(index, inputs, params, state, CONFIG, interval);
+    return forward(index, Unpacked(inputs), Unpacked(params), Unpacked(state), CONFIG, interval);
   }
   static Tensors gradient(const OptionalTensors &grads, const OptionalTensors &inputs, const OptionalTensors &params,
                           at::TensorList checkpoints, CONFIG_PARAMETERS, int64_t interval, bool resumed, at::IntArrayRef needs) {
-    return backward(index, grads, inputs, params, checkpoints.vec(), CONFIG, interval, resumed, needs);
+    return backward(index, Unpacked(grads), Unpacked(inputs), Unpacked(params), checkpoints, CONFIG, interval, resumed, needs);
   }
   static Tensors gradient_once(const OptionalTensors &grads, const OptionalTensors &inputs, const OptionalTensors &params,
                                at::TensorList checkpoints, CONFIG_PARAMETERS, int64_t interval, bool resumed,
                                at::IntArrayRef needs) {
-    return backward_once(index, grads, inputs, params, checkpoints.vec(), CONFIG, interval, resumed, needs);
+    return backward_once(index, grads, inputs, params, checkpoints, CONFIG, interval, resumed, needs);
   }
 };
 

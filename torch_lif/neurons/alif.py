@@ -254,8 +254,7 @@ class ALIF(Neuron):
         self.add_parameter("adapt_scale", adapt_scale, self.size, device=device, dtype=dtype)
         self.add_parameter("threshold", threshold, self.size, low=0.0, open_low=True, device=device, dtype=dtype)
         for name, value in (("reset_value", reset_value), ("min_v", min_v)):
-            if value is not None:
-                self.add_parameter(name, value, self.size, device=device, dtype=dtype)
+            self.add_optional_parameter(name, value, self.size, device=device, dtype=dtype)
         self.set_trainable(trainable)
         self.add_recurrent(recurrent, 1, device, dtype)
 
@@ -275,8 +274,8 @@ class ALIF(Neuron):
             adapt_scale=self.adapt_scale,
             threshold=self.threshold,
             reset=self.reset,
-            reset_value=getattr(self, "reset_value", None),
-            min_v=getattr(self, "min_v", None),
+            reset_value=self.reset_value,
+            min_v=self.min_v,
             w_rec=self.w_rec,
             norm_input=self.norm_input,
             zero_adaptation=self.zero_adaptation,

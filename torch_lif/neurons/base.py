@@ -14,7 +14,7 @@ Value = Tensor | float
 
 
 def _exponential_decay(tau: Tensor, dt: float) -> Tensor:
-    return torch.exp(-dt / tau)
+    return torch.exp(tau.reciprocal() * -dt)  # -dt / tau by the operations that PyTorch makes of it, without its Python between
 
 
 def _exponential_tau(decay: Tensor, dt: float) -> Tensor:
@@ -118,6 +118,20 @@ class Neuron(nn.Module):
         place = device or (own if isinstance(value, Tensor) else torch.get_default_device())
         self.register_parameter(name, nn.Parameter(initial.to(device=place, copy=True), requires_grad=False))
 
+    def add_optional_parameter(
+        self,
+        name: str,
+        value: Value | None,
+        shape: Sequence[int],
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """With None there is no such parameter and the attribute is None: one that is missing would take `run` long to find out."""
+        if value is None:
+            self.register_parameter(name, None)
+        else:
+            self.add_parameter(name, value, shape, device=device, dtype=dtype)
+
     def add_leak(
         self,
         leak: str,
@@ -197,7 +211,7 @@ class Neuron(nn.Module):
     def check_size(self, x: Tensor, synapses: int = 0) -> None:
         """ValueError unless x is a batch of sequences for these neurons."""
         expected = self.size if synapses < 2 else (self.size[0] * synapses,)
-        if isinstance(x, Tensor) and (x.dim() != 2 + len(expected) or tuple(x.shape[2:]) != expected):
+        if isinstance(x, Tensor) and (x.dim() != 2 + len(expected) or x.shape[2:] != expected):
             order = "(batch, time" if self.batch_first else "(time, batch"
             wanted = ", ".join([order, *map(str, expected)]) + ")"
             raise ValueError(f"{type(self).__name__}: x has shape {tuple(x.shape)}, expected {wanted}")
@@ -209,17 +223,20 @@ class Neuron(nn.Module):
         return (leak, view) if leak in leaks and view in RANGES and view != leaks[leak].stored else None
 
     def __getattr__(self, name: str) -> Any:
+        parameters = self.__dict__.get("_parameters", {})
+        if name in parameters:  # what every call asks for comes first
+            return parameters[name]
         found = self._view(name)
         if found is None:
             return super().__getattr__(name)
         leak, view = found
-        stored = self._leaks[leak].stored
-        return self._leaks[leak].convert(getattr(self, f"{stored}_{leak}"), stored, view, self.dt)
+        rule = self._leaks[leak]
+        return rule.convert(getattr(self, f"{rule.stored}_{leak}"), rule.stored, view, self.dt)
 
     def __setattr__(self, name: str, value: Any) -> None:
         found = self._view(name)
         parameters = self.__dict__.get("_parameters", {})
-        if found is None and (name not in parameters or isinstance(value, nn.Parameter) or value is None):
+        if found is None and (parameters.get(name) is None or isinstance(value, nn.Parameter) or value is None):
             super().__setattr__(name, value)
             return
         with torch.no_grad():

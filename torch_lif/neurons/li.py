@@ -136,8 +136,7 @@ class LI(Neuron):
         syn: dict[str, Value | None] = {"tau": tau_syn, "decay": decay_syn, "dash": dash_syn}
         for leak, given, tau in (("mem", mem, 10e-3), ("syn", syn, 5e-3)):
             self.add_leak(leak, given, self.size, default_tau=tau, views=EULER, device=device, dtype=dtype)
-        if v_leak is not None:
-            self.add_parameter("v_leak", v_leak, self.size, device=device, dtype=dtype)
+        self.add_optional_parameter("v_leak", v_leak, self.size, device=device, dtype=dtype)
         self.set_trainable(trainable)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -152,7 +151,7 @@ class LI(Neuron):
             x,
             rate_mem=self.dt / self.tau_mem,
             rate_syn=self.dt / self.tau_syn,
-            v_leak=getattr(self, "v_leak", None),
+            v_leak=self.v_leak,
             synapse=self.synapse,
             state=state,
             record=record,

@@ -96,8 +96,8 @@ def lif(
     if synapses and decay_syn is None:
         raise ValueError(f"lif: decay_syn is None, expected a decay for synapses = {synapses}")
     w_rec = weights("lif", "w_rec", w_rec, x)
-    known = ("spikes", "v", *(("i",) if synapses else ()), *(("irec",) if w_rec is not None else ()))
-    check_record("lif", record, known)
+    if record:
+        check_record("lif", record, ("spikes", "v", *(("i",) if synapses else ()), *(("irec",) if w_rec is not None else ())))
     first = split_state("lif", state, ("v", "i", "spikes"))
     spikes, final, records = fused(
         "lif",
@@ -118,10 +118,11 @@ def lif(
         record=record,
         memory=memory,
     )
-    traces = {"spikes": spikes, **records}
+    if record:
+        records["spikes"] = spikes
     if "irec" in record and w_rec is not None:
-        traces["irec"] = recurrent_input(spikes, first.get("spikes"), w_rec, None, synapses, batch_first)
-    return LIFResult(spikes, LIFState(final["v"], final.get("i"), final.get("spikes")), {name: traces[name] for name in record})
+        records["irec"] = recurrent_input(spikes, first.get("spikes"), w_rec, None, synapses, batch_first)
+    return LIFResult(spikes, LIFState(final["v"], final.get("i"), final.get("spikes")), {name: records[name] for name in record})
 
 
 class _LIFModule(Neuron):
@@ -155,8 +156,7 @@ class _LIFModule(Neuron):
         for leak, views in leaks.items():
             self.add_leak(leak, views, self.size if leak == "mem" else synapse_shape, device=device, dtype=dtype)
         self.add_parameter("threshold", threshold, self.size, low=0.0, open_low=True, device=device, dtype=dtype)
-        if bias is not None:
-            self.add_parameter("bias", bias, self.size, device=device, dtype=dtype)
+        self.add_optional_parameter("bias", bias, self.size, device=device, dtype=dtype)
         self.noise_std = check_noise(type(self).__name__, noise_std)
         self.set_trainable(trainable)
         self.add_recurrent(recurrent, max(1, self.synapses), device, dtype)
@@ -192,7 +192,7 @@ class _LIFModule(Neuron):
             decay_mem=self.decay_mem,
             decay_syn=self.decay_syn if self.synapses else None,
             threshold=self.threshold,
-            bias=getattr(self, "bias", None),
+            bias=self.bias,
             noise=noise,
             w_rec=self.w_rec,
             max_spikes=self.max_spikes,
