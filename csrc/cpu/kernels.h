@@ -38,10 +38,10 @@ static inline int64_t lif_tasks(const struct lif_args *a) { return a->N > 0 ? a-
 int lif_choose_streaming(const struct lif_args *a, int threads);
 void lif_set_stream_from(int64_t bytes);
 
-/* Adds partial sums (B, N, W), contiguous, into `total`, in ascending order of b then n whatever the number of threads.
- * N is laid out over `dims` dimensions of `sizes`, row-major; an element goes to total[sum index*strides + w*w_stride],
- * so that a stride of 0 sums a dimension that was broadcast. */
-void lif_reduce(const void *partials, int is_double, int64_t B, int64_t N, int W, int dims, const int64_t *sizes,
+/* Adds partial sums (B, N, W), contiguous but for the `between` values from one batch item to the next, into `total`, in ascending
+ * order of b then n whatever the number of threads. N is laid out over `dims` dimensions of `sizes`, row-major; an element goes to
+ * total[sum index*strides + w*w_stride], so that a stride of 0 sums a dimension that was broadcast. */
+void lif_reduce(const void *partials, int is_double, int64_t B, int64_t between, int64_t N, int W, int dims, const int64_t *sizes,
                 const int64_t *strides, int64_t w_stride, double *total);
 
 /* The gradient of recurrent weights for neurons first..last-1: sum[n - first][k] = sum over steps of spikes[step][n] *

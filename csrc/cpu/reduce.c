@@ -6,14 +6,14 @@
 enum { BLOCK = 512 };
 
 /* sum[k] = sum over b of partials[b][first + k], for k < length, in double so that B and N cost no precision. */
-static void sum_batch(const void *partials, int is_double, int64_t B, int64_t row, int64_t first, int64_t length, double *sum) {
+static void sum_batch(const void *partials, int is_double, int64_t B, int64_t between, int64_t first, int64_t length, double *sum) {
   memset(sum, 0, (size_t)length * sizeof *sum);
   for (int64_t b = 0; b < B; b++) {
     if (is_double) {
-      const double *from = (const double *)partials + b * row + first;
+      const double *from = (const double *)partials + b * between + first;
       for (int64_t k = 0; k < length; k++) sum[k] += from[k];
     } else {
-      const float *from = (const float *)partials + b * row + first;
+      const float *from = (const float *)partials + b * between + first;
       for (int64_t k = 0; k < length; k++) sum[k] += from[k];
     }
   }
@@ -28,13 +28,13 @@ static int64_t place_of(int64_t n, int dims, const int64_t *sizes, const int64_t
   return place;
 }
 
-void lif_reduce(const void *partials, int is_double, int64_t B, int64_t N, int W, int dims, const int64_t *sizes,
+void lif_reduce(const void *partials, int is_double, int64_t B, int64_t between, int64_t N, int W, int dims, const int64_t *sizes,
                 const int64_t *strides, int64_t w_stride, double *total) {
   double sum[BLOCK];
   const int64_t row = N * W;
   for (int64_t first = 0; first < row; first += BLOCK) {
     const int64_t length = row - first < BLOCK ? row - first : BLOCK;
-    sum_batch(partials, is_double, B, row, first, length, sum);
+    sum_batch(partials, is_double, B, between, first, length, sum);
     for (int64_t k = 0; k < length; k++)
       total[place_of((first + k) / W, dims, sizes, strides) + (first + k) % W * w_stride] += sum[k];
   }

@@ -249,12 +249,8 @@ Tensors backward(int index, at::TensorList grads, at::TensorList inputs, at::Ten
   size_t result = 0;
   for (int f = 0; f < neuron.n_inputs; f++)
     if (needs_input[f]) launch.args.grad_inputs[f] = launch.write(results[result++], neuron.inputs[f].kind, Launch::SEQUENCE);
-  Tensors partials(neuron.n_params);
-  for (int f = 0; f < neuron.n_params; f++)
-    if (needs_param[f]) {
-      if (f < own_params(neuron)) launch.args.grad_params[f] = launch.write_partials(neuron.params[f].kind, partials[f]);
-      result++;
-    }
+  launch.write_partials(needs_param, own_params(neuron));
+  for (int f = 0; f < neuron.n_params; f++) result += needs_param[f] != 0;
   for (const int f : present)
     if (needs_state[f]) launch.args.grad_first_state[f] = launch.write(results[result++], neuron.states[f].kind, Launch::STATE);
   if (recurrent) {
@@ -270,13 +266,10 @@ Tensors backward(int index, at::TensorList grads, at::TensorList inputs, at::Ten
   launch.run(true);
   if (recurrent && launch.args.T == 0 && needs_state[spikes_place(neuron)]) copy_or_zero(results.back(), grads[present.size()]);
   result = first_param;
-  for (int f = 0; f < neuron.n_params; f++) {
-    if (!needs_param[f]) continue;
-    if (f < own_params(neuron))
-      results[result++] = launch.sum_partials(partials[f], params[f], neuron.params[f].kind);
-    else
+  for (Tensor &sum : launch.sum_partials(needs_param, params.slice(0, own_params(neuron)))) results[result++] = std::move(sum);
+  for (int f = own_params(neuron); f < neuron.n_params; f++)
+    if (needs_param[f])
       results[result++] = neuron.params[f].kind == LIF_WEIGHTS ? launch.weights_gradient() : launch.bias_gradient();
-  }
   return results;
 }
 

@@ -141,39 +141,61 @@ lif_tensor Launch::read_param(const Tensor &t, int kind) {
   return field;
 }
 
-lif_tensor Launch::write_partials(int kind, Tensor &partials) {
-  const int64_t width = lif_width(kind, args.S);
-  partials = at::empty({args.B, args.N, width}, x_.options().dtype(compute_type(x_)));
-  kept_.push_back(partials);
-  return {partials.data_ptr(), 0, args.N * width, width, 1};
+void Launch::write_partials(const int64_t *needs, int params) {
+  int64_t columns = 0;
+  for (int f = 0; f < params; f++) columns += needs[f] ? args.N * lif_width(neuron_.params[f].kind, args.S) : 0;
+  if (!columns) return;
+  partials_ = at::empty({args.B, columns}, x_.options().dtype(compute_type(x_)));
+  char *at = (char *)partials_.data_ptr();
+  for (int f = 0; f < params; f++) {
+    if (!needs[f]) continue;
+    const int64_t width = lif_width(neuron_.params[f].kind, args.S);
+    args.grad_params[f] = {at, 0, columns, width, 1};
+    at += args.N * width * (int64_t)partials_.element_size();
+  }
 }
 
-Tensor Launch::sum_partials(const Tensor &partials, const Tensor &param, int kind) const {
-  const int64_t width = lif_width(kind, args.S);
-  const bool synapse_axis = width > 1;
-  if (x_.is_cuda()) {
-    /* PyTorch's reductions are deterministic on CUDA; on the CPU their order depends on the number of threads. */
-    std::vector<int64_t> sizes, inverse(order_.size() + (synapse_axis ? 1 : 0));
-    for (size_t k = 0; k < order_.size(); k++) {
-      sizes.push_back(trailing_[order_[k]]);
-      inverse[order_[k]] = (int64_t)k;
+Tensors Launch::sum_partials(const int64_t *needs, at::TensorList params) const {
+  Tensors sums;
+  Tensor over_batch; /* CUDA: PyTorch's sums are deterministic there; on the CPU their order depends on the number of threads */
+  if (partials_.defined() && x_.is_cuda()) over_batch = partials_.sum(0, false, at::kDouble);
+  int64_t column = 0;
+  for (size_t f = 0; f < params.size(); f++) {
+    if (!needs[f]) continue;
+    const Tensor &param = params[f];
+    const int64_t width = lif_width(neuron_.params[f].kind, args.S);
+    const bool synapse_axis = width > 1;
+    if (!partials_.defined()) { /* no neuron */
+      sums.push_back(at::zeros(param.sizes(), param.options()));
+      continue;
     }
-    if (synapse_axis) {
-      sizes.push_back(width);
-      inverse.back() = (int64_t)order_.size();
+    if (x_.is_cuda()) {
+      std::vector<int64_t> sizes, inverse(order_.size() + (synapse_axis ? 1 : 0));
+      for (size_t k = 0; k < order_.size(); k++) {
+        sizes.push_back(trailing_[order_[k]]);
+        inverse[order_[k]] = (int64_t)k;
+      }
+      if (synapse_axis) {
+        sizes.push_back(width);
+        inverse.back() = (int64_t)order_.size();
+      }
+      const Tensor sum = over_batch.narrow(0, column, args.N * width).view(sizes).permute(inverse);
+      sums.push_back(sum.sum_to_size(param.sizes()).to(param.scalar_type()));
+    } else {
+      const Tensor total = at::zeros(param.sizes(), param.options().dtype(at::kDouble));
+      std::vector<int64_t> sizes, strides;
+      for (const int64_t d : order_) {
+        sizes.push_back(trailing_[d]);
+        strides.push_back(param.dim() == 0 || total.size(d) == 1 ? 0 : total.stride(d));
+      }
+      const int64_t w_stride = !synapse_axis || param.dim() == 0 || total.size(-1) == 1 ? 0 : total.stride(-1);
+      lif_reduce(args.grad_params[f].data, args.storage == LIF_FLOAT64, args.B, args.grad_params[f].b, args.N, (int)width,
+                 (int)sizes.size(), sizes.data(), strides.data(), w_stride, total.data_ptr<double>());
+      sums.push_back(total.to(param.scalar_type()));
     }
-    return partials.sum(0, false, at::kDouble).view(sizes).permute(inverse).sum_to_size(param.sizes()).to(param.scalar_type());
+    column += args.N * width;
   }
-  const Tensor total = at::zeros(param.sizes(), param.options().dtype(at::kDouble));
-  std::vector<int64_t> sizes, strides;
-  for (const int64_t d : order_) {
-    sizes.push_back(trailing_[d]);
-    strides.push_back(param.dim() == 0 || total.size(d) == 1 ? 0 : total.stride(d));
-  }
-  const int64_t w_stride = !synapse_axis || param.dim() == 0 || total.size(-1) == 1 ? 0 : total.stride(-1);
-  lif_reduce(partials.data_ptr(), args.storage == LIF_FLOAT64, args.B, args.N, (int)width, (int)sizes.size(), sizes.data(),
-             strides.data(), w_stride, total.data_ptr<double>());
-  return total.to(param.scalar_type());
+  return sums;
 }
 
 void Launch::run_cpu(bool backward) {

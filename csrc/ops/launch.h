@@ -17,9 +17,10 @@ class Launch {
   lif_tensor read(const Tensor &t, int kind, Axes axes);
   lif_tensor read_param(const Tensor &t, int kind);
   lif_tensor write(const Tensor &t, int kind, Axes axes);
-  /* Room for a parameter's gradient a batch item and neuron, and, after run(), its sum to the parameter's shape. */
-  lif_tensor write_partials(int kind, Tensor &partials);
-  Tensor sum_partials(const Tensor &partials, const Tensor &param, int kind) const;
+  /* Room for the gradients of the parameters that need one, a value for each batch item and neuron, side by side so that one sum
+   * over the batch serves all of them; and, after run(), their sums to the parameters' shapes, in the same order. */
+  void write_partials(const int64_t *needs, int params);
+  Tensors sum_partials(const int64_t *needs, at::TensorList params) const;
   void run(bool backward);
 
   /* A recurrent layer (recurrence.cpp): in and grad_in are (time, batch, currents), spikes those before each step; those that
@@ -41,6 +42,7 @@ class Launch {
   at::DimVector trailing_; /* sizes of the neurons' dimensions */
   at::DimVector order_;    /* those dimensions, outermost in memory first */
   Tensors kept_;
+  Tensor partials_;
   std::vector<std::pair<Tensor, Tensor>> copies_; /* (destination, copy to take it from) */
   Recurrence recurrence_;
 

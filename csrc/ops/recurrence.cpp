@@ -163,7 +163,8 @@ Tensor Launch::bias_gradient() const {
   if (x_.is_cuda()) return at::sum(g, at::IntArrayRef{0, 1}, false, at::kDouble).to(g.scalar_type());
   const Tensor total = at::zeros({g.size(-1)}, g.options().dtype(at::kDouble));
   const int64_t size = g.size(-1), stride = 1;
-  lif_reduce(g.data_ptr(), args.storage == LIF_FLOAT64, args.T * args.B, size, 1, 1, &size, &stride, 0, total.data_ptr<double>());
+  lif_reduce(g.data_ptr(), args.storage == LIF_FLOAT64, args.T * args.B, size, size, 1, 1, &size, &stride, 0,
+             total.data_ptr<double>());
   return total.to(g.scalar_type());
 }
 

@@ -344,7 +344,7 @@ static void compare_recurrence(struct call *c) {
   lif_weights_gradient(c->a.checkpoints[spikes].data, r->grad_in.data, 1, steps, N, currents, 0, 1, by_weights.tensor.data);
   lif_weights_gradient(c->a.checkpoints[spikes].data, r->grad_in.data, 1, steps, N, currents, 1, N,
                        (double *)by_weights.tensor.data + currents);
-  lif_reduce(r->grad_in.data, 1, steps, currents, 1, 1, &currents, &one, 0, by_bias.tensor.data);
+  lif_reduce(r->grad_in.data, 1, steps, currents, currents, 1, 1, &currents, &one, 0, by_bias.tensor.data);
   compare_slope(c, find_data(c, r->weights)->tensor, by_weights.tensor, 0, "w_rec");
   compare_slope(c, find_data(c, r->bias)->tensor, by_bias.tensor, 0, "b_rec");
 }
@@ -367,12 +367,12 @@ static void test_reduce(void) {
   const float partials[2 * 6] = {1, 2, 3, 4, 5, 6, 10, 20, 30, 40, 50, 60};
   const int64_t sizes[2] = {2, 3}, rows[2] = {1, 0}, all[2] = {0, 0};
   double by_row[2] = {0, 0}, total = 0, by_width[2] = {0, 0};
-  lif_reduce(partials, 0, 2, 6, 1, 2, sizes, rows, 0, by_row);
+  lif_reduce(partials, 0, 2, 6, 6, 1, 2, sizes, rows, 0, by_row);
   CHECK(by_row[0] == 66 && by_row[1] == 165, "%g %g", by_row[0], by_row[1]);
-  lif_reduce(partials, 0, 2, 6, 1, 2, sizes, all, 0, &total);
+  lif_reduce(partials, 0, 2, 6, 6, 1, 2, sizes, all, 0, &total);
   CHECK(total == 231, "%g", total);
   const int64_t three = 3, shared = 0;
-  lif_reduce(partials, 0, 2, 3, 2, 1, &three, &shared, 1, by_width);
+  lif_reduce(partials, 0, 2, 6, 3, 2, 1, &three, &shared, 1, by_width);
   CHECK(by_width[0] == 99 && by_width[1] == 132, "%g %g", by_width[0], by_width[1]);
 }
 
