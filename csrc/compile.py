@@ -18,7 +18,8 @@ from pathlib import Path
 CSRC = Path(__file__).resolve().parent
 
 # Rounding decides spikes: exactly the operations written, in their order, on every instruction set and on the GPU.
-# errno and traps are the only things given up: they would keep floor and selects from vectorising. (-mfma below serves real_fma alone.)
+# errno and traps are the only things given up: they would keep floor and selects from vectorising.
+# (-mfma below serves real_fma alone.)
 EXACT_C = ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 EXACT_CUDA = ["--fmad=false", "--prec-div=true", "--ftz=false"]
 
