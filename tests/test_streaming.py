@@ -1,4 +1,4 @@
-"""On the CPU, outputs too large for the cache are written past it. Here small ones are too: the same bits, at every offset of a row."""
+"""On the CPU, large outputs are written past the cache. Here small ones are too: the same bits, at every offset in a line."""
 
 import pytest
 import torch

@@ -7,26 +7,37 @@
 
 #if defined(__clang__)
 #define LIF_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#define UNROLLED _Pragma("clang loop unroll(full)")
 #else
 #define LIF_INDEPENDENT _Pragma("GCC ivdep")
+#define UNROLLED _Pragma("GCC unroll 8") /* wholly, before loops are vectorised */
 #endif
 
-/* Every pointer is to the row's first neuron; values of a neuron's synapses stand side by side. */
+/* Time steps that a body may take at once: what a neuron keeps stays in registers from one to the next. More would make chains
+ * longer than a processor can overlap. LIF_MASK_STEPS and LIF_CHECKPOINT_INTERVAL are multiples of it. */
+enum { BLOCK = 4 };
+
+/* A row of neurons at one step or at BLOCK steps. Every pointer is to the row's first neuron; values of a neuron's synapses stand
+ * side by side. */
 struct row {
+  int64_t first, end; /* neurons to take now */
   int64_t count;
+  int steps; /* 1 or BLOCK */
+  int few;   /* counts above one have not been met in this word of the mask: likely they will not be */
   int S;
   int bare;  /* nothing optional was given, and there is no recurrence */
   int usual; /* usual() holds for every neuron of the row */
-  const struct lif_options *options;
+  const struct options *options;
   uint32_t *mask; /* or NULL; `bit` of its words is this step's */
   int bit;
-  real *inputs[INPUT_COUNT];
+  real *inputs[BLOCK][INPUT_COUNT];
   real *params[PARAM_COUNT];
   real *per_threshold;
   real *states[STATE_COUNT]; /* before the step */
   real *next[STATE_COUNT];   /* after it; in the backward its adjoint, and that of the state before in its place */
-  real *out;                 /* in the backward its adjoint */
-  real *g_inputs[INPUT_COUNT];
+  real *spare_states[STATE_COUNT];
+  real *out[BLOCK]; /* in the backward its adjoint */
+  real *g_inputs[BLOCK][INPUT_COUNT];
   real *g_params[PARAM_COUNT];
 };
 
@@ -48,16 +59,41 @@ struct row {
 #define BIND_PER_CURRENT(row, member) member = VALUE_PER_CURRENT(row);
 #define BIND_RECURRENT(row, member) member = 0; /* its adjoint is that of x */
 
-#define LOAD_INPUT(name, KIND) in.name = VALUE_##KIND(r.inputs[INPUT_##name]);
+#define LOAD_INPUT(name, KIND) in.name = VALUE_##KIND(r.inputs[k][INPUT_##name]);
 #define LOAD_PARAM(name, KIND) p.name = VALUE_##KIND(r.params[PARAM_##name]);
 #define LOAD_STATE(name, KIND) s.name = VALUE_##KIND(r.states[STATE_##name]);
+#define LOAD_ADJOINT(name, KIND) s.name = VALUE_##KIND(r.next[STATE_##name]);
 #define LOAD_NEXT(name, KIND) next.name = VALUE_##KIND(r.next[STATE_##name]);
 #define LOAD_G_PARAM(name, KIND) g_p.name = VALUE_##KIND(r.g_params[PARAM_##name]);
 #define BIND_NEXT(name, KIND) BIND_##KIND(r.next[STATE_##name], next.name)
-#define BIND_G_INPUT(name, KIND) BIND_##KIND(r.g_inputs[INPUT_##name], g_in.name)
+#define BIND_G_INPUT(name, KIND) BIND_##KIND(r.g_inputs[k][INPUT_##name], g_in.name)
 #define STORE_NEXT(name, KIND) STORE_##KIND(r.next[STATE_##name], next.name)
-#define STORE_G_INPUT(name, KIND) STORE_##KIND(r.g_inputs[INPUT_##name], g_in.name)
+#define STORE_G_INPUT(name, KIND) STORE_##KIND(r.g_inputs[k][INPUT_##name], g_in.name)
 #define STORE_G_PARAM(name, KIND) STORE_##KIND(r.g_params[PARAM_##name], g_p.name)
+
+/* Synapses' states of BLOCK steps: held in registers, since their number is then constant. */
+#define HELD_PER_NEURON(name)
+#define HELD_OPTIONAL_PER_NEURON(name)
+#define HELD_PER_SYNAPSE(name) \
+  real held_##name[2] = {0};   \
+  (void)held_##name;
+#define HELD(name, KIND) HELD_##KIND(name)
+#define HOLD_PER_NEURON(name, member)
+#define HOLD_OPTIONAL_PER_NEURON(name, member)
+#define HOLD_PER_SYNAPSE(name, member)                             \
+  for (int j = 0; j < S && j < 2; j++) held_##name[j] = member[j]; \
+  member = held_##name;
+#define HOLD_STATE(name, KIND) HOLD_##KIND(name, s.name)
+#define BIND_HELD_PER_NEURON(name, member)
+#define BIND_HELD_OPTIONAL_PER_NEURON(name, member)
+#define BIND_HELD_PER_SYNAPSE(name, member) member = held_##name;
+#define HOLD_NEXT(name, KIND) BIND_HELD_##KIND(name, next.name)
+#define STORE_HELD_PER_NEURON(row, name) (row)[n] = s.name;
+#define STORE_HELD_OPTIONAL_PER_NEURON(row, name) (row)[n] = s.name;
+#define STORE_HELD_PER_SYNAPSE(row, name) \
+  if (steps > 1)                          \
+    for (int j = 0; j < S && j < 2; j++) (row)[n * S + j] = held_##name[j];
+#define STORE_STATE(name, KIND) STORE_HELD_##KIND(r.next[STATE_##name], name)
 
 #if NEURON_MASKABLE
 #define LOAD_CONSTANTS p.per_threshold = r.per_threshold[n];
@@ -74,7 +110,8 @@ struct row {
 #define LEAVE_OUT_INPUT(name, KIND) LEAVE_OUT_##KIND(in.name)
 #define LEAVE_OUT_PARAM(name, KIND) LEAVE_OUT_##KIND(p.name)
 
-LIF_FN void forward_body(const struct row *row, struct options o, int S, int bare, int masked) {
+/* few: counts are taken to be below two. Returns whether one was not: the neuron is then still at its threshold after the reset. */
+LIF_FN int forward_body(const struct row *row, struct options o, int S, int steps, int bare, int masked, int few) {
   const struct row r = *row;
   const real left_out[2] = {REAL(-0.0), REAL(-0.0)};
   (void)left_out;
@@ -82,37 +119,56 @@ LIF_FN void forward_body(const struct row *row, struct options o, int S, int bar
     o.inputs_given = 1;
     o.params_given = 0;
   }
+  o.few = few;
+  const uint32_t earlier = (1u << r.bit) - 1; /* steps of the mask's words */
+  int many = 0;
   LIF_INDEPENDENT
-  for (int64_t n = 0; n < r.count; n++) {
-    struct inputs in;
+  for (int64_t n = r.first; n < r.end; n++) {
     struct params p;
-    struct states s, next;
-    NEURON_INPUTS(LOAD_INPUT)
+    struct states s;
+    NEURON_STATES(HELD)
     NEURON_PARAMS(LOAD_PARAM)
     LOAD_CONSTANTS
     NEURON_STATES(LOAD_STATE)
-    NEURON_STATES(BIND_NEXT)
-    if (bare) {
-      NEURON_INPUTS(LEAVE_OUT_INPUT)
-      NEURON_PARAMS(LEAVE_OUT_PARAM)
-    }
+    if (steps > 1) { NEURON_STATES(HOLD_STATE) }
+    if (bare) { NEURON_PARAMS(LEAVE_OUT_PARAM) }
+    uint32_t word = 0;
+    real highest = REAL(0);
+    (void)highest, (void)word;
+    UNROLLED
+    for (int k = 0; k < steps; k++) {
+      struct inputs in;
+      struct states next;
+      NEURON_INPUTS(LOAD_INPUT)
+      NEURON_STATES(BIND_NEXT)
+      if (steps > 1) { NEURON_STATES(HOLD_NEXT) }
+      if (bare) { NEURON_INPUTS(LEAVE_OUT_INPUT) }
 #if NEURON_MASKABLE
-    int open;
-    const real out = step_masked(S, &o, &p, &s, &in, &next, &open);
-    if (masked) r.mask[n] |= (uint32_t)open << r.bit;
+      int open;
+      r.out[k][n] = step_masked(S, &o, &p, &s, &in, &next, &open);
+      word |= open ? 1u << k : 0;
 #else
-    (void)masked;
-    const real out = step(S, &o, &p, &s, &in, &next);
+      r.out[k][n] = step(S, &o, &p, &s, &in, &next);
 #endif
-    NEURON_STATES(STORE_NEXT)
-    r.out[n] = out;
+      s = next;
+#if NEURON_MASKABLE
+      if (few) highest = s.v > highest ? s.v : highest;
+#endif
+    }
+    NEURON_STATES(STORE_STATE)
+    if (masked) r.mask[n] = (r.mask[n] & earlier) | word << r.bit;
+#if NEURON_MASKABLE
+    if (few) many |= highest >= p.threshold;
+#endif
   }
+  return many;
 }
 
 LIF_FN void backward_body(const struct row *row, struct options o, int S) {
   const struct row r = *row;
+  enum { k = 0 };
   LIF_INDEPENDENT
-  for (int64_t n = 0; n < r.count; n++) {
+  for (int64_t n = r.first; n < r.end; n++) {
     struct inputs in, g_in;
     struct params p, g_p = {0};
     struct states s, next;
@@ -123,7 +179,7 @@ LIF_FN void backward_body(const struct row *row, struct options o, int S) {
     NEURON_STATES(LOAD_NEXT)
     NEURON_INPUTS(BIND_G_INPUT)
     if (o.param_gradients) { NEURON_PARAMS(LOAD_G_PARAM) }
-    step_backward(S, &o, &p, &s, &in, slope_of_step(S, &o, &p, &s, &in), r.out[n], &next, &next, &g_in, &g_p);
+    step_backward(S, &o, &p, &s, &in, slope_of_step(S, &o, &p, &s, &in), r.out[0][n], &next, &next, &g_in, &g_p);
     NEURON_STATES(STORE_NEXT)
     NEURON_INPUTS(STORE_G_INPUT)
     if (o.param_gradients) { NEURON_PARAMS(STORE_G_PARAM) }
@@ -145,45 +201,84 @@ LIF_FN void backward_body(const struct row *row, struct options o, int S) {
     return;                                      \
   }
 
-static void forward_row(const struct row *row) {
-  struct options o = in_precision(row->options);
+#if NEURON_MASKABLE
+/* Without multiple spikes a step takes half the time: no quotient, and a chain of operations half as long. Where they turn out to
+ * be there, the steps are taken again from the states before. */
+static int forward_few(const struct row *row, struct options o) {
+  const int masked = row->mask != 0;
+  switch (row->S * 2 + masked) {
+    case 0: return forward_body(row, o, 0, BLOCK, 1, 0, 1);
+    case 1: return forward_body(row, o, 0, BLOCK, 1, 1, 1);
+    case 2: return forward_body(row, o, 1, BLOCK, 1, 0, 1);
+    case 3: return forward_body(row, o, 1, BLOCK, 1, 1, 1);
+    case 4: return forward_body(row, o, 2, BLOCK, 1, 0, 1);
+    case 5: return forward_body(row, o, 2, BLOCK, 1, 1, 1);
+  }
+  return 1;
+}
+
+/* BLOCK steps of a row that is bare and usual. */
+static void forward_block(struct row *row, struct options o) {
+  if (row->bit == 0 && row->first == 0) row->few = 1;
+  if (row->few && !forward_few(row, o)) return;
+  row->few = 0;
+  if (row->mask) { WITH_CONSTANT_SYNAPSES(forward_body, BLOCK, 1, 1, 0) }
+  WITH_CONSTANT_SYNAPSES(forward_body, BLOCK, 1, 0, 0)
+}
+#endif
+
+static void forward_row(struct row *row) {
+  struct options o = *row->options;
   if (!o.smooth && row->usual) {
     o.smooth = 0;
     o.usual = 1;
-    if (NEURON_MASKABLE && row->mask) {
-      if (row->bare) { WITH_CONSTANT_SYNAPSES(forward_body, 1, 1) }
-      WITH_CONSTANT_SYNAPSES(forward_body, 0, 1)
+#if NEURON_MASKABLE
+    if (row->steps == BLOCK) {
+      forward_block(row, o);
+      return;
     }
-    if (row->bare) { WITH_CONSTANT_SYNAPSES(forward_body, 1, 0) }
-    WITH_CONSTANT_SYNAPSES(forward_body, 0, 0)
+#endif
+    if (NEURON_MASKABLE && row->mask) {
+      if (row->bare) { WITH_CONSTANT_SYNAPSES(forward_body, 1, 1, 1, 0) }
+      WITH_CONSTANT_SYNAPSES(forward_body, 1, 0, 1, 0)
+    }
+    if (row->bare) { WITH_CONSTANT_SYNAPSES(forward_body, 1, 1, 0, 0) }
+    WITH_CONSTANT_SYNAPSES(forward_body, 1, 0, 0, 0)
   }
-  forward_body(row, o, row->S, 0, row->mask != 0);
+  forward_body(row, o, row->S, 1, 0, row->mask != 0, 0);
 }
 
 #if NEURON_MASKABLE
-LIF_FN void masked_backward_body(const struct row *row, struct options o, int S) {
+LIF_FN void masked_backward_body(const struct row *row, struct options o, int S, int steps) {
   const struct row r = *row;
   (void)o;
   LIF_INDEPENDENT
-  for (int64_t n = 0; n < r.count; n++) {
-    struct inputs g_in;
+  for (int64_t n = r.first; n < r.end; n++) {
     struct params p;
-    struct states next;
+    struct states s;
+    NEURON_STATES(HELD)
     NEURON_PARAMS(LOAD_PARAM)
     LOAD_CONSTANTS
-    NEURON_STATES(LOAD_NEXT)
-    NEURON_INPUTS(BIND_G_INPUT)
-    step_backward_masked(S, &p, (int)(r.mask[n] >> r.bit & 1u), r.out[n], &next, &next, &g_in);
-    NEURON_STATES(STORE_NEXT)
-    NEURON_INPUTS(STORE_G_INPUT)
+    NEURON_STATES(LOAD_ADJOINT)
+    if (steps > 1) { NEURON_STATES(HOLD_STATE) }
+    const uint32_t word = r.mask[n] >> r.bit;
+    UNROLLED
+    for (int k = steps - 1; k >= 0; k--) {
+      struct inputs g_in;
+      NEURON_INPUTS(BIND_G_INPUT)
+      step_backward_masked(S, &p, (int)(word >> k & 1u), r.out[k][n], &s, &s, &g_in);
+      NEURON_INPUTS(STORE_G_INPUT)
+    }
+    NEURON_STATES(STORE_STATE)
   }
 }
 
-/* One step back, from the mask alone. */
+/* One step back, or BLOCK, from the mask alone. */
 static void masked_backward_row(const struct row *row) {
-  const struct options o = in_precision(row->options);
-  WITH_CONSTANT_SYNAPSES(masked_backward_body)
-  masked_backward_body(row, o, row->S);
+  const struct options o = *row->options;
+  if (row->steps == BLOCK) { WITH_CONSTANT_SYNAPSES(masked_backward_body, BLOCK) }
+  WITH_CONSTANT_SYNAPSES(masked_backward_body, 1)
+  masked_backward_body(row, o, row->S, 1);
 }
 #endif
 
@@ -199,7 +294,7 @@ static void masked_backward_row(const struct row *row) {
   }
 
 static void backward_row(const struct row *row) {
-  struct options o = in_precision(row->options);
+  struct options o = *row->options;
 #define LIF_CASE(name, class_name, params, window) \
   case LIF_SURROGATE_##name:                       \
     o.surrogate = LIF_SURROGATE_##name;            \

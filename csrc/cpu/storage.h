@@ -5,7 +5,7 @@
 #include "../neuron/args.h"
 #include "../neuron/real.h"
 
-#if LIF_X86
+#ifdef __SSE2__
 #include <emmintrin.h>
 #endif
 
@@ -67,7 +67,7 @@ enum { CACHE_LINE = 64 };
 /* Copies past the caches: a line written whole need not be read from memory first, which is a third of the traffic of a loop that
  * reads one sequence and writes another. Lines that the row shares with its neighbours are written as usual. */
 static inline void stream(void *to, const void *from, size_t bytes) {
-#if LIF_X86
+#ifdef __SSE2__
   const size_t before = -(uintptr_t)to % CACHE_LINE, head = before < bytes ? before : bytes;
   const size_t lines = (bytes - head) / CACHE_LINE * CACHE_LINE;
   memcpy(to, from, head);
@@ -81,15 +81,9 @@ static inline void stream(void *to, const void *from, size_t bytes) {
 
 /* Streamed lines are in memory before whatever the thread writes next, such as the word that says its task is done. */
 static inline void end_streaming(void) {
-#if LIF_X86
+#ifdef __SSE2__
   _mm_sfence();
 #endif
-}
-
-/* Asks for a row that will be read soon. A row of a tile is shorter than a page, so the processor cannot guess where the next
- * begins. */
-static inline void prefetch(const void *from, size_t bytes) {
-  for (size_t at = 0; at < bytes; at += CACHE_LINE) __builtin_prefetch((const char *)from + at, 0, 2);
 }
 
 /* FOR_ROW walks a row: `at` is the element's place in memory, `k` in the contiguous row. The dense case is a loop of its

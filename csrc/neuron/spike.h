@@ -33,9 +33,10 @@ LIF_FN real spike_count(const struct options *o, real v, real threshold, real pe
   const real reached = v >= threshold ? REAL(1) : REAL(0);
 #ifndef __CUDACC__
   (void)per_threshold;
+  if (o->few) return v >= threshold ? REAL(1) : v * REAL(0); /* zero with the quotient's sign; NaN of NaN and of -inf */
   if (LIF_FMA && o->usual) {
     const real some = bounded_count(v, threshold, per_threshold, max_spikes);
-    return v >= threshold ? some : v * REAL(0); /* zero with the quotient's sign; NaN of NaN and of -inf */
+    return v >= threshold ? some : v * REAL(0);
   }
 #else
   /* Below two thresholds the count needs no division, which is slow on a GPU: v/threshold rounds to no less than 1 from the

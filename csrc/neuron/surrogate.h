@@ -11,6 +11,9 @@
 struct options {
   int surrogate, smooth, param_gradients, inputs_given, params_given;
   int usual; /* threshold and max_spikes are known to be of usual size (spike.h) */
+#ifndef __CUDACC__
+  int few; /* counts are taken to be below two; the loop looks afterwards whether they were (cpu/row.h) */
+#endif
   real surrogate_params[LIF_MAX_SURROGATE_PARAMS];
   real values[LIF_MAX_OPTIONS];
 };
@@ -23,6 +26,9 @@ LIF_FN struct options in_precision(const struct lif_options *given) {
   o.inputs_given = given->inputs_given;
   o.params_given = given->params_given;
   o.usual = 0;
+#ifndef __CUDACC__
+  o.few = 0;
+#endif
   for (int k = 0; k < LIF_MAX_SURROGATE_PARAMS; k++) o.surrogate_params[k] = (real)given->surrogate_params[k];
   for (int k = 0; k < LIF_MAX_OPTIONS; k++) o.values[k] = (real)given->values[k];
   return o;
