@@ -1,11 +1,12 @@
 """The common case has kernels of its own: on the GPU, x alone and nothing recorded; on the CPU, nothing optional given. They give
 the bits of the plain loop, and those of the general kernels."""
 
+import inspect
 import math
 
 import pytest
 import torch
-from cases import CASES, assert_same_bits, leaves, loss, make, outputs, same_bits
+from cases import CASES, SURROGATES, assert_same_bits, leaves, loss, make, outputs, same_bits
 
 import torch_lif as lif
 
@@ -62,6 +63,23 @@ def test_nothing_optional_at_all(case, shape, dtype, target):
         assert same_bits(grad, expected_grad)
         with torch.no_grad():
             assert_same_bits(got, case.reference(**arguments))
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES, ids=str)
+@pytest.mark.parametrize("case", [case for case in PLAIN if "surrogate" in inspect.signature(case.fused).parameters], ids=str)
+def test_every_surrogate(case, surrogate, target):
+    """On the GPU some are constants of their kernels; the others are switched to once for several steps of a full chunk."""
+    arguments = make(case, 50, 2, 68, device=target, seed=35, with_inputs=False) | {"surrogate": surrogate}
+    got, grads = call(case, arguments)
+    expected, expected_grads = call(case, arguments, record=case.records)
+    assert same_bits(got[0], expected[0])
+    assert same_bits(grads["x"], expected_grads["x"])
+    x = arguments["x"].clone().requires_grad_()  # and without gradients of parameters
+    alone = []
+    for record in ((), case.records):
+        result = case.fused(**arguments | {"x": x}, record=record)
+        alone.append(torch.autograd.grad(loss(type(result)(result[0], result.state, {})), x)[0])
+    assert same_bits(alone[0], alone[1])
 
 
 @pytest.mark.parametrize("case", PLAIN, ids=str)

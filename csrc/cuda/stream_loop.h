@@ -394,7 +394,7 @@ static bool row_can_stream(const struct lif_tensor *x, size_t element, int64_t N
   return x->data && (uintptr_t)x->data % 16 == 0 && x->n == 1 && x->t % each == 0 && x->b % each == 0 && N % each == 0;
 }
 
-/* Whether these kernels can do it: x alone, no records, a GPU that copies rows in bulk. */
+/* Whether these kernels can do it: x alone, no records, a GPU with asynchronous copies. */
 static bool can_stream(const struct lif_args *a, bool backward) {
   if (a->options.smooth || a->options.inputs_given != 1 || a->recurrence.weights) return false;
   if (a->checkpoint_interval == 1) return false;
