@@ -254,6 +254,14 @@ def leaves(arguments: Arguments) -> tuple[Arguments, dict[str, Tensor]]:
     return copy, found
 
 
+def only_sequences(arguments):
+    """With gradients of x, other inputs and the state, none of the parameters."""
+    copy, found = leaves(arguments)
+    for name, leaf in found.items():
+        leaf.requires_grad_(name in ("x", "noise") or name.startswith("state"))
+    return copy, {name: leaf for name, leaf in found.items() if leaf.requires_grad}
+
+
 def loss(result: Any, seed: int = 7) -> Tensor:
     """A random weighted sum of everything a call returned, so that every adjoint path is used."""
     generator = torch.Generator().manual_seed(seed)

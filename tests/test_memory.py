@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cases import CASES, gradients, leaves, loss, make, outputs, same_bits
+from cases import CASES, gradients, loss, make, only_sequences, outputs, same_bits
 
 import torch_lif as lif
 
@@ -15,14 +15,6 @@ def possible(case, device):
     if case.recurrent or (device == "cuda" and case.synapses > 2):
         return ["save"]
     return ["recompute", "save"]
-
-
-def only_sequences(arguments):
-    """With gradients of x, other inputs and the state, none of the parameters."""
-    copy, found = leaves(arguments)
-    for name, leaf in found.items():
-        leaf.requires_grad_(name in ("x", "noise") or name.startswith("state"))
-    return copy, {name: leaf for name, leaf in found.items() if leaf.requires_grad}
 
 
 def saved_bytes(function):
