@@ -8,8 +8,6 @@ import pytest
 import torch
 from cases import CASES, SURROGATES, assert_same_bits, leaves, loss, make, only_sequences, outputs, same_bits
 
-import torch_lif as lif
-
 PLAIN = [case for case in CASES if not case.recurrent]
 SHAPES = [(1, 2, 4), (15, 1, 64), (16, 3, 68), (17, 2, 128), (33, 2, 132), (75, 2, 200), (48, 2, 66)]
 """T, B, N: rows that 16-byte copies can take (N a multiple of 4, of 8 for half types), and one that they cannot."""
