@@ -126,7 +126,7 @@ def exact_exp(x, dtype):
 
 @pytest.mark.parametrize(("dtype", "ulps"), [(torch.float32, 2), (torch.float64, 2)])
 def test_exponential_of_the_kernels(dtype, ulps, target):
-    """real_exp through PeriodicExponential below the threshold: exp(-(1 - v)/window), down to underflow."""
+    """real_exp through PeriodicExponential below the threshold: exp(-(1 - v)/window), down to the smallest normal number."""
     lowest = -87.0 if dtype == torch.float32 else -708.0
     exponent = torch.linspace(lowest, 0, 20001, dtype=dtype)[:-1]
     x = (1 + exponent).reshape(1, 1, -1).to(target).requires_grad_()
@@ -136,3 +136,16 @@ def test_exponential_of_the_kernels(dtype, ulps, target):
     expected = exact_exp(offset, dtype)
     spacing = torch.finfo(dtype).eps * expected
     assert float(((grad.cpu().flatten().double() - expected) / spacing).abs().max()) <= ulps
+
+
+@pytest.mark.parametrize(("dtype", "lowest"), [(torch.float32, -87.33), (torch.float64, -708.39)])
+def test_exponential_of_the_kernels_far_out(dtype, lowest, target):
+    """Below the smallest normal number it is 0, however far; and a NaN is not lost."""
+    exponent = torch.tensor([lowest, lowest - 0.02, -1e3, -1e30, -torch.inf, torch.nan], dtype=dtype)
+    x = (1 + exponent).reshape(1, 1, -1).to(target).requires_grad_()
+    out = lif.functional.lif(x, decay_mem=0.0, surrogate=lif.PeriodicExponential(1.0)).spikes
+    (grad,) = torch.autograd.grad(out, x, torch.ones_like(out))
+    smallest, *zeros, undefined = grad.flatten().tolist()
+    assert 1 <= smallest / torch.finfo(dtype).tiny < 1.02
+    assert zeros == [0.0] * 4
+    assert undefined != undefined
