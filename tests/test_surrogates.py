@@ -62,6 +62,34 @@ def test_kernel_has_the_same_formula(surrogate, dtype, max_spikes, target):
     torch.testing.assert_close(by_threshold, surrogate.threshold_derivative(v, threshold, max_spikes), rtol=bound, atol=4 * bound)
 
 
+@pytest.mark.parametrize("unit", [1e-30, 1e-14, 1e14, 1e30])
+def test_thresholds_of_extreme_size(unit, target):
+    """With threshold and widths in a tiny or a huge unit the slopes are those in units of 1, over the unit: nothing overflows."""
+    v = (torch.linspace(-3, 6, 1001) * unit).to(target)
+    threshold = torch.full_like(v, 1.25 * unit)
+    for surrogate in (
+        lif.StepPWL(0.5 * unit),
+        lif.PeriodicExponential(0.5 * unit),
+        lif.SuperSpike(2 / unit),
+        lif.SingleExponential(),
+        lif.Gaussian(0.1 * unit, 0.5 * unit),
+        lif.MultiGaussian(0.1 * unit, 0.5 * unit),
+        lif.Heaviside(unit),
+        lif.SinabsPeriodicExponential(0.5 * unit),
+        lif.ATan(2 / unit),
+        lif.Sigmoid(4 / unit, 0.1 * unit),
+        lif.Triangle(unit),
+    ):
+        x, theta = v.reshape(1, 1, -1).clone().requires_grad_(), threshold.clone().requires_grad_()
+        spikes = lif.functional.lif(x, decay_mem=0.0, threshold=theta, surrogate=surrogate).spikes
+        for got, expected in zip(
+            torch.autograd.grad(spikes.sum(), (x, theta)),
+            (surrogate.derivative(v.double(), threshold.double()), surrogate.threshold_derivative(v.double(), threshold.double())),
+            strict=True,
+        ):
+            assert float((got.flatten() - expected).abs().max() / expected.abs().max()) < 2e-6, surrogate
+
+
 def test_numbers_from_the_sources():
     """Values worked out by hand from the formulas of Rockpool and of Zenke & Ganguli."""
     v, theta = torch.tensor([0.4, 0.5, 1.0, 2.5]), torch.tensor(1.0)
@@ -126,7 +154,7 @@ def exact_exp(x, dtype):
 
 @pytest.mark.parametrize(("dtype", "ulps"), [(torch.float32, 2), (torch.float64, 2)])
 def test_exponential_of_the_kernels(dtype, ulps, target):
-    """real_exp through PeriodicExponential below the threshold: exp(-(1 - v)/window), down to underflow."""
+    """real_exp through PeriodicExponential below the threshold: exp(-(1 - v)/window), down to the smallest normal number."""
     lowest = -87.0 if dtype == torch.float32 else -708.0
     exponent = torch.linspace(lowest, 0, 20001, dtype=dtype)[:-1]
     x = (1 + exponent).reshape(1, 1, -1).to(target).requires_grad_()
@@ -136,3 +164,16 @@ def test_exponential_of_the_kernels(dtype, ulps, target):
     expected = exact_exp(offset, dtype)
     spacing = torch.finfo(dtype).eps * expected
     assert float(((grad.cpu().flatten().double() - expected) / spacing).abs().max()) <= ulps
+
+
+@pytest.mark.parametrize(("dtype", "lowest"), [(torch.float32, -87.33), (torch.float64, -708.39)])
+def test_exponential_of_the_kernels_far_out(dtype, lowest, target):
+    """Below the smallest normal number it is 0, however far; and a NaN is not lost."""
+    exponent = torch.tensor([lowest, lowest - 0.02, -1e3, -1e30, -torch.inf, torch.nan], dtype=dtype)
+    x = (1 + exponent).reshape(1, 1, -1).to(target).requires_grad_()
+    out = lif.functional.lif(x, decay_mem=0.0, surrogate=lif.PeriodicExponential(1.0)).spikes
+    (grad,) = torch.autograd.grad(out, x, torch.ones_like(out))
+    smallest, *zeros, undefined = grad.flatten().tolist()
+    assert 1 <= smallest / torch.finfo(dtype).tiny < 1.02
+    assert zeros == [0.0] * 4
+    assert undefined != undefined

@@ -241,7 +241,7 @@ __device__ __forceinline__ void take_slopes(const struct options &o, const struc
 #define LIF_CASE(name, class_name, params, window)                                           \
   case LIF_SURROGATE_##name:                                                                 \
     _Pragma("unroll") for (int u = 0; u < GROUP; u++) slopes[u] =                            \
-        name##_slope(points[u].v, points[u].threshold, o.surrogate_params, most_spikes(&o)); \
+        name##_slope(points[u], o.surrogate_params, o.per_surrogate_param, most_spikes(&o)); \
     break;
   switch (o.surrogate) { LIF_SURROGATES(LIF_CASE) }
 #undef LIF_CASE

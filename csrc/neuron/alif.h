@@ -83,7 +83,7 @@ LIF_FN real most_spikes(const struct options *o) { return OPTION(o, multi_spikes
 LIF_FN struct point spike_point(int S, const struct options *o, const struct params *p, const struct states *s,
                                 const struct inputs *in) {
   const struct alif a = alif_step(S, o, p, s, in);
-  const struct point at = {a.charged, a.threshold};
+  const struct point at = {a.charged, a.threshold, 0, REAL(0)};
   return at;
 }
 

@@ -76,7 +76,7 @@ LIF_FN real most_spikes(const struct options *o) { return (void)o, REAL(1); }
 
 LIF_FN struct point spike_point(int S, const struct options *o, const struct params *p, const struct states *s,
                                 const struct inputs *in) {
-  const struct point at = {cuba_step(o, p, s, in).charged, p->threshold};
+  const struct point at = {cuba_step(o, p, s, in).charged, p->threshold, 1, REAL(1) / p->threshold};
   (void)S;
   return at;
 }

@@ -81,7 +81,7 @@ LIF_FN real most_spikes(const struct options *o) { return OPTION(o, max_spikes);
 
 LIF_FN struct point spike_point(int S, const struct options *o, const struct params *p, const struct states *s,
                                 const struct inputs *in) {
-  const struct point at = {membrane(S, p, s, in, 0, 0), p->threshold};
+  const struct point at = {membrane(S, p, s, in, 0, 0), p->threshold, 1, PER_THRESHOLD(p)};
   (void)o;
   return at;
 }

@@ -18,7 +18,7 @@
  *   step_backward              its adjoint: (the same, the spike's slope, adjoints of output and next state) -> adjoints of state
  *                              and inputs; adjoints of parameters are added to what is there
  *   spike_point, most_spikes   if it spikes: where step_backward's slope is to be taken, (parameters, state, inputs) -> membrane
- *                              potential and threshold, and the most spikes of a step
+ *                              potential and threshold (struct point), and the most spikes of a step
  * A translation unit holds one neuron, so the names carry no prefix. A member PER_NEURON is a number, a member
  * PER_SYNAPSE or PER_CURRENT points to one number a synapse. g and g_next may be the same struct, and so may s and next:
  * read a member of the second before writing that of the first. */

@@ -98,48 +98,39 @@ LIF_FN real choose(int yes, real a, real b) {
 }
 #endif
 
-/* e^x within 2 units in the last place over the whole range, denormal results and infinity included; NaN stays NaN.
- * libm's exp is a call that does not vectorise and whose last bit differs from CUDA's, so: x = k ln2 + r, |r| <= ln2/2,
- * e^r by its Taylor series (the first term left out is below a tenth of a rounding error), then two exact scalings
- * by about 2^(k/2), because 2^k itself may not be representable. */
+/* e^x for x <= 0 within 2 units in the last place, 0 where that is below the smallest normal number; NaN stays NaN.
+ * libm's exp is a call that does not vectorise and whose last bit differs from CUDA's, so: x = k ln2 + r, |r| <= ln2/2, and
+ * e^r = 1 + r + r^2 q(r), where the polynomial q makes the largest relative error as small as it can be (Remez; below a tenth of a
+ * rounding error). Adding a large number with 1.5 * 2^mantissa in it rounds to an integer and leaves that in the low bits; as it
+ * holds the exponent's bias too, they are those of 2^k. */
 LIF_FN real real_exp(real x) {
 #if LIF_REAL == 64
-  const real lowest = -746.0, highest = 710.0;
-  const real log2e = 1.4426950408889634, ln2_high = 6.93147180369123816490e-01, ln2_low = 1.90821492927058770002e-10;
-  const real round_to_integer = 6755399441055744.0; /* 1.5 * 2^52: adding it leaves an integer in the low bits */
+  const real lowest = -708.396418532264106, log2e = 1.4426950408889634;
+  const real ln2_high = 6.93147180369123816490e-01, ln2_low = 1.90821492927058770002e-10;
+  const real round_to_integer = 6755399441055744.0 + REAL_EXPONENT_BIAS;
 #else
-  const real lowest = -104.0f, highest = 89.0f;
-  const real log2e = 1.44269504f, ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
-  const real round_to_integer = 12582912.0f; /* 1.5 * 2^23 */
+  const real lowest = -87.3365402f, log2e = 1.44269504f;
+  const real ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
+  const real round_to_integer = 12582912.0f + REAL_EXPONENT_BIAS;
 #endif
-  x = x < lowest ? lowest : x;
-  x = x > highest ? highest : x;
   const real shifted = x * log2e + round_to_integer;
   const real k = shifted - round_to_integer;
   const real r = (x - k * ln2_high) - k * ln2_low;
+  const real square = r * r; /* coefficients in pairs: a chain half as long */
 #if LIF_REAL == 64
-  real sum = REAL(1.0 / 6227020800.0);
-  sum = sum * r + REAL(1.0 / 479001600.0);
-  sum = sum * r + REAL(1.0 / 39916800.0);
-  sum = sum * r + REAL(1.0 / 3628800.0);
-  sum = sum * r + REAL(1.0 / 362880.0);
-  sum = sum * r + REAL(1.0 / 40320.0);
-  sum = sum * r + REAL(1.0 / 5040.0);
+  real q = 2.50000509122815261e-8 * r + 2.7630262844871354e-7;
+  q = q * square + (2.75575864813046786e-6 * r + 2.48014930616048632e-5);
+  q = q * square + (1.98412695063776112e-4 * r + 1.38888889436625522e-3);
+  q = q * square + (8.33333333349459043e-3 * r + 4.16666666665300511e-2);
+  q = q * square + (1.66666666666664123e-1 * r + 5.00000000000001064e-1);
 #else
-  real sum = REAL(1.0 / 5040.0);
+  real q = 1.38145840312082782e-3f;
+  q = q * square + (8.36872393598375404e-3f * r + 4.16683887295690602e-2f);
+  q = q * square + (1.66665205735686904e-1f * r + 4.99999934438825999e-1f);
 #endif
-  sum = sum * r + REAL(1.0 / 720.0);
-  sum = sum * r + REAL(1.0 / 120.0);
-  sum = sum * r + REAL(1.0 / 24.0);
-  sum = sum * r + REAL(1.0 / 6.0);
-  sum = sum * r + REAL(0.5);
-  sum = sum * r + REAL(1.0);
-  sum = sum * r + REAL(1.0);
-  const real_bits power = real_to_bits(shifted) - real_to_bits(round_to_integer);
-  const real_bits half = power >> 1;
-  const real low = real_from_bits((real_bits)((uint64_t)(half + REAL_EXPONENT_BIAS) << REAL_MANTISSA_BITS));
-  const real high = real_from_bits((real_bits)((uint64_t)(power - half + REAL_EXPONENT_BIAS) << REAL_MANTISSA_BITS));
-  return sum * low * high;
+  const real sum = (q * square + r) + REAL(1);
+  const real power = real_from_bits((real_bits)((uint64_t)real_to_bits(shifted) << REAL_MANTISSA_BITS));
+  return x < lowest ? REAL(0) : sum * power;
 }
 
 #endif

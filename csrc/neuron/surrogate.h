@@ -3,7 +3,10 @@
  * One line of the table below is all the rest of the project needs to know of a surrogate; its two functions stand above:
  *   <name>_slope   its derivatives by v and by the threshold
  *   <name>_smooth  an antiderivative (by v) of the slope, which takes the spike's place in gradient checks
- * p holds the surrogate's parameters in the table's order; max_spikes is the neuron's bound on spikes a step. */
+ * p holds the surrogate's parameters in the table's order, per their reciprocals; max_spikes is the neuron's bound on spikes a
+ * step. A slope need not round as the reference's does, for no spike depends on it, but must be the same on every device. So
+ * where it divides by what stays the same it multiplies with a reciprocal, made once: a division takes longer than an
+ * exponential. Reciprocals are accurate and finite for magnitudes from 1e-37 to 1e37 (float64: 1e-307 to 1e307). */
 #ifndef LIF_SURROGATE_H
 #define LIF_SURROGATE_H
 
@@ -15,6 +18,7 @@ struct options {
   int few; /* counts are taken to be below two; the loop looks afterwards whether they were (cpu/row.h) */
 #endif
   real surrogate_params[LIF_MAX_SURROGATE_PARAMS];
+  real per_surrogate_param[LIF_MAX_SURROGATE_PARAMS]; /* their reciprocals */
   real values[LIF_MAX_OPTIONS];
 };
 
@@ -29,7 +33,10 @@ LIF_FN struct options in_precision(const struct lif_options *given) {
 #ifndef __CUDACC__
   o.few = 0;
 #endif
-  for (int k = 0; k < LIF_MAX_SURROGATE_PARAMS; k++) o.surrogate_params[k] = (real)given->surrogate_params[k];
+  for (int k = 0; k < LIF_MAX_SURROGATE_PARAMS; k++) {
+    o.surrogate_params[k] = (real)given->surrogate_params[k];
+    o.per_surrogate_param[k] = REAL(1) / o.surrogate_params[k];
+  }
   for (int k = 0; k < LIF_MAX_OPTIONS; k++) o.values[k] = (real)given->values[k];
   return o;
 }
@@ -38,19 +45,23 @@ struct slope {
   real v, threshold;
 };
 
-/* Where a slope is taken. */
+/* Where a slope is taken. `fixed` is a constant of the neuron: whether its threshold is a parameter. The reciprocal is then the
+ * same in all steps, and known; where it is not, those surrogates divide that need it. */
 struct point {
   real v, threshold;
+  int fixed;
+  real per_threshold;
 };
 
+LIF_FN real inverse_threshold(struct point at) { return at.fixed ? at.per_threshold : REAL(1) / at.threshold; }
+
 /* Rockpool's StepPWL: a window open above threshold - p[0]. */
-LIF_FN struct slope step_pwl_slope(real v, real threshold, const real *p, real max_spikes) {
-  const real open = v >= threshold - p[0] ? REAL(1) : REAL(0);
-  const real inverse = REAL(1) / threshold;
+LIF_FN struct slope step_pwl_slope(struct point at, const real *p, const real *per, real max_spikes) {
+  const real open = at.v >= at.threshold - p[0] ? REAL(1) : REAL(0);
   struct slope d;
-  (void)max_spikes;
-  d.v = inverse * open;
-  d.threshold = -(v * inverse) * d.v; /* -v / threshold^2 by products: a division is slow, and this one is there already */
+  (void)per, (void)max_spikes;
+  d.v = inverse_threshold(at) * open;
+  d.threshold = -(at.v * inverse_threshold(at)) * d.v;
   return d;
 }
 
@@ -59,22 +70,24 @@ LIF_FN real step_pwl_smooth(real v, real threshold, const real *p, real max_spik
   return v >= threshold - p[0] ? v / threshold : REAL(0);
 }
 
-/* Rockpool's PeriodicExponential: an exponential of width p[0] round every multiple of the threshold. */
-LIF_FN real periodic_exponential_offset(real v, real threshold, real max_spikes, real *periods) {
-  const real shifted = v - threshold / REAL(2);
-  const real count = real_floor(shifted / threshold);
+/* Rockpool's PeriodicExponential: an exponential of width p[0] round every multiple of the threshold. Between two of them |offset|
+ * is the same seen from either, so a count that rounding has moved by one does no harm. */
+LIF_FN real periodic_exponential_offset(struct point at, real max_spikes, real *periods) {
+  const real half = at.threshold * REAL(0.5), shifted = at.v - half;
+  const real count = real_floor(shifted * inverse_threshold(at));
   const real last = max_spikes - REAL(1);
   const real bounded = count > last ? last : count;
-  *periods = v >= threshold ? bounded : REAL(0);
-  return (v >= threshold ? shifted - bounded * threshold : shifted) - threshold / REAL(2);
+  *periods = at.v >= at.threshold ? bounded : REAL(0);
+  return (shifted - *periods * at.threshold) - half;
 }
 
-LIF_FN struct slope periodic_exponential_slope(real v, real threshold, const real *p, real max_spikes) {
+LIF_FN struct slope periodic_exponential_slope(struct point at, const real *p, const real *per, real max_spikes) {
   real periods;
-  const real offset = periodic_exponential_offset(v, threshold, max_spikes, &periods);
+  const real offset = periodic_exponential_offset(at, max_spikes, &periods);
   struct slope d;
-  d.v = real_exp(-real_abs(offset) / p[0]) / threshold;
-  d.threshold = -d.v * v / threshold;
+  (void)p;
+  d.v = real_exp(-real_abs(offset) * per[0]) * inverse_threshold(at);
+  d.threshold = -(at.v * inverse_threshold(at)) * d.v;
   return d;
 }
 
@@ -85,8 +98,9 @@ LIF_FN real laplace_integral(real y, real width) {
 }
 
 LIF_FN real periodic_exponential_smooth(real v, real threshold, const real *p, real max_spikes) {
+  const struct point at = {v, threshold, 0, REAL(0)};
   real periods;
-  const real offset = periodic_exponential_offset(v, threshold, max_spikes, &periods);
+  const real offset = periodic_exponential_offset(at, max_spikes, &periods);
   const real half = threshold / REAL(2);
   const real period = laplace_integral(half, p[0]) - laplace_integral(-half, p[0]);
   return (periods * period + laplace_integral(offset, p[0])) / threshold;
@@ -99,9 +113,9 @@ LIF_FN struct slope of_difference(real by_v) {
 }
 
 /* SuperSpike (Zenke & Ganguli 2018, Neural Computation 30:1514): a fast sigmoid's derivative, of steepness p[0], times p[1]. */
-LIF_FN struct slope super_spike_slope(real v, real threshold, const real *p, real max_spikes) {
-  const real base = p[0] * real_abs(v - threshold) + REAL(1);
-  (void)max_spikes;
+LIF_FN struct slope super_spike_slope(struct point at, const real *p, const real *per, real max_spikes) {
+  const real base = p[0] * real_abs(at.v - at.threshold) + REAL(1);
+  (void)per, (void)max_spikes;
   return of_difference(p[1] * (REAL(1) / (base * base)));
 }
 
@@ -111,10 +125,10 @@ LIF_FN real super_spike_smooth(real v, real threshold, const real *p, real max_s
 }
 
 /* sinabs' SingleExponential (Shrestha & Orchard 2018, SLAYER): of width p[0] thresholds and area 2 p[1]. */
-LIF_FN struct slope single_exponential_slope(real v, real threshold, const real *p, real max_spikes) {
-  const real width = threshold * p[0];
+LIF_FN struct slope single_exponential_slope(struct point at, const real *p, const real *per, real max_spikes) {
+  const real per_width = inverse_threshold(at) * per[0];
   (void)max_spikes;
-  return of_difference(p[1] / width * real_exp(-real_abs(v - threshold) / width));
+  return of_difference(p[1] * per_width * real_exp(-real_abs(at.v - at.threshold) * per_width));
 }
 
 LIF_FN real single_exponential_smooth(real v, real threshold, const real *p, real max_spikes) {
@@ -123,9 +137,9 @@ LIF_FN real single_exponential_smooth(real v, real threshold, const real *p, rea
   return p[1] / width * laplace_integral(v - threshold, width);
 }
 
-LIF_FN real normal_density(real x, real mean, real deviation) {
-  const real z = (x - mean) / deviation;
-  return real_exp(REAL(-0.5) * (z * z)) / (deviation * REAL(2.5066282746310002)); /* sqrt(2 pi) */
+LIF_FN real normal_density(real x, real mean, real per_deviation) {
+  const real z = (x - mean) * per_deviation;
+  return per_deviation * REAL(0.39894228040143268) * real_exp(REAL(-0.5) * (z * z)); /* 1 / sqrt(2 pi) */
 }
 
 LIF_FN real normal_integral(real x, real mean, real deviation) {
@@ -133,9 +147,9 @@ LIF_FN real normal_integral(real x, real mean, real deviation) {
 }
 
 /* A normal distribution of mean p[0] and standard deviation p[1], times p[2]. */
-LIF_FN struct slope gaussian_slope(real v, real threshold, const real *p, real max_spikes) {
+LIF_FN struct slope gaussian_slope(struct point at, const real *p, const real *per, real max_spikes) {
   (void)max_spikes;
-  return of_difference(p[2] * normal_density(v - threshold, p[0], p[1]));
+  return of_difference(p[2] * normal_density(at.v - at.threshold, p[0], per[1]));
 }
 
 LIF_FN real gaussian_smooth(real v, real threshold, const real *p, real max_spikes) {
@@ -145,11 +159,11 @@ LIF_FN real gaussian_smooth(real v, real threshold, const real *p, real max_spik
 
 /* MultiGaussian (Yin, Corradi & Bohte 2021, Nature Machine Intelligence 3:905) with sinabs' parameters mu, sigma, h, s, scale:
  * a positive peak between two negative ones, p[3] times as wide. */
-LIF_FN struct slope multi_gaussian_slope(real v, real threshold, const real *p, real max_spikes) {
-  const real x = v - threshold, wide = p[3] * p[1];
+LIF_FN struct slope multi_gaussian_slope(struct point at, const real *p, const real *per, real max_spikes) {
+  const real x = at.v - at.threshold, per_wide = per[3] * per[1];
+  const real sides = normal_density(x, p[1], per_wide) + normal_density(x, -p[1], per_wide);
   (void)max_spikes;
-  return of_difference(p[4] * ((REAL(1) + p[2]) * normal_density(x, p[0], p[1]) - p[2] * normal_density(x, p[1], wide) -
-                               p[2] * normal_density(x, -p[1], wide)));
+  return of_difference(p[4] * ((REAL(1) + p[2]) * normal_density(x, p[0], per[1]) - p[2] * sides));
 }
 
 LIF_FN real multi_gaussian_smooth(real v, real threshold, const real *p, real max_spikes) {
@@ -160,9 +174,9 @@ LIF_FN real multi_gaussian_smooth(real v, real threshold, const real *p, real ma
 }
 
 /* sinabs' Heaviside: 1/threshold above threshold - p[0]. */
-LIF_FN struct slope heaviside_slope(real v, real threshold, const real *p, real max_spikes) {
-  (void)max_spikes;
-  return of_difference((v >= threshold - p[0] ? REAL(1) : REAL(0)) / threshold);
+LIF_FN struct slope heaviside_slope(struct point at, const real *p, const real *per, real max_spikes) {
+  (void)per, (void)max_spikes;
+  return of_difference(at.v >= at.threshold - p[0] ? inverse_threshold(at) : REAL(0));
 }
 
 LIF_FN real heaviside_smooth(real v, real threshold, const real *p, real max_spikes) {
@@ -171,23 +185,24 @@ LIF_FN real heaviside_smooth(real v, real threshold, const real *p, real max_spi
 }
 
 /* sinabs' PeriodicExponential (Weidel & Sheik 2021, WaveSense): of width p[0], times p[1]. Above the threshold the distance to
- * the nearest multiple counts twice. */
-LIF_FN real sinabs_periodic_distance(real v, real threshold, real *periods) {
-  const real r = v / threshold - REAL(0.5);
-  *periods = real_floor(r);
-  return v >= threshold ? threshold * (REAL(2) * (r - *periods) - REAL(1)) : v - threshold;
+ * the nearest multiple counts twice; halfway between two it is the same to both. */
+LIF_FN real sinabs_periodic_distance(struct point at, real *periods) {
+  const real past = at.v - at.threshold;
+  *periods = real_floor(at.v * inverse_threshold(at) - REAL(0.5));
+  return at.v >= at.threshold ? REAL(2) * (past - *periods * at.threshold) : past;
 }
 
-LIF_FN struct slope sinabs_periodic_exponential_slope(real v, real threshold, const real *p, real max_spikes) {
+LIF_FN struct slope sinabs_periodic_exponential_slope(struct point at, const real *p, const real *per, real max_spikes) {
   real periods;
-  const real distance = sinabs_periodic_distance(v, threshold, &periods);
+  const real distance = sinabs_periodic_distance(at, &periods);
   (void)max_spikes;
-  return of_difference(p[1] * real_exp(-real_abs(distance) / p[0]));
+  return of_difference(p[1] * real_exp(-real_abs(distance) * per[0]));
 }
 
 LIF_FN real sinabs_periodic_exponential_smooth(real v, real threshold, const real *p, real max_spikes) {
+  const struct point at = {v, threshold, 0, REAL(0)};
   real periods;
-  const real integral = laplace_integral(sinabs_periodic_distance(v, threshold, &periods), p[0]);
+  const real integral = laplace_integral(sinabs_periodic_distance(at, &periods), p[0]);
   const real period = laplace_integral(threshold, p[0]) - laplace_integral(-threshold, p[0]);
   const real above = p[0] + REAL(0.5) * ((integral - p[0]) + periods * period); /* p[0]: the integral up to the threshold */
   (void)max_spikes;
@@ -195,10 +210,10 @@ LIF_FN real sinabs_periodic_exponential_smooth(real v, real threshold, const rea
 }
 
 /* Arctangent (Fang et al. 2021, ICCV) of steepness p[0]. */
-LIF_FN struct slope atan_slope(real v, real threshold, const real *p, real max_spikes) {
-  const real x = REAL(1.5707963267948966) * p[0] * (v - threshold); /* pi / 2 */
-  (void)max_spikes;
-  return of_difference(p[0] / REAL(2) / (REAL(1) + x * x));
+LIF_FN struct slope atan_slope(struct point at, const real *p, const real *per, real max_spikes) {
+  const real x = REAL(1.5707963267948966) * p[0] * (at.v - at.threshold); /* pi / 2 */
+  (void)per, (void)max_spikes;
+  return of_difference(p[0] * REAL(0.5) * (REAL(1) / (REAL(1) + x * x)));
 }
 
 LIF_FN real atan_smooth(real v, real threshold, const real *p, real max_spikes) {
@@ -207,10 +222,10 @@ LIF_FN real atan_smooth(real v, real threshold, const real *p, real max_spikes) 
 }
 
 /* Logistic function of steepness p[0], moved left by p[1]. */
-LIF_FN struct slope sigmoid_slope(real v, real threshold, const real *p, real max_spikes) {
-  const real e = real_exp(-real_abs(p[0] * ((v - threshold) + p[1])));
-  (void)max_spikes;
-  return of_difference(p[0] * e / ((REAL(1) + e) * (REAL(1) + e)));
+LIF_FN struct slope sigmoid_slope(struct point at, const real *p, const real *per, real max_spikes) {
+  const real e = real_exp(-real_abs(p[0] * ((at.v - at.threshold) + p[1])));
+  (void)per, (void)max_spikes;
+  return of_difference(p[0] * e * (REAL(1) / ((REAL(1) + e) * (REAL(1) + e))));
 }
 
 LIF_FN real sigmoid_smooth(real v, real threshold, const real *p, real max_spikes) {
@@ -220,8 +235,8 @@ LIF_FN real sigmoid_smooth(real v, real threshold, const real *p, real max_spike
 }
 
 /* Triangle (Esser et al. 2016, PNAS 113:11441; Bellec et al. 2018): of half width p[0] and height p[1]. */
-LIF_FN struct slope triangle_slope(real v, real threshold, const real *p, real max_spikes) {
-  const real height = REAL(1) - real_abs(v - threshold) / p[0];
+LIF_FN struct slope triangle_slope(struct point at, const real *p, const real *per, real max_spikes) {
+  const real height = REAL(1) - real_abs(at.v - at.threshold) * per[0];
   (void)max_spikes;
   return of_difference(height > REAL(0) ? p[1] * height : REAL(0));
 }
@@ -255,10 +270,10 @@ enum { LIF_SURROGATES(LIF_SURROGATE_ID) LIF_SURROGATE_COUNT };
 LIF_FN int window_is_open(const struct options *o, real v, real threshold) { return v >= threshold - o->surrogate_params[0]; }
 LIF_FN real window_slope(int open, real per_threshold) { return open ? per_threshold : REAL(0); }
 
-LIF_FN struct slope surrogate_slope(const struct options *o, real v, real threshold, real max_spikes) {
+LIF_FN struct slope surrogate_slope(const struct options *o, struct point at, real max_spikes) {
   const struct slope none = {REAL(0), REAL(0)};
 #define LIF_CASE(name, class_name, params, window) \
-  case LIF_SURROGATE_##name: return name##_slope(v, threshold, o->surrogate_params, max_spikes);
+  case LIF_SURROGATE_##name: return name##_slope(at, o->surrogate_params, o->per_surrogate_param, max_spikes);
   switch (o->surrogate) { LIF_SURROGATES(LIF_CASE) }
 #undef LIF_CASE
   return none;
