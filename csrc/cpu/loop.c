@@ -289,7 +289,7 @@ static void forward_tile(struct tile *tile) {
   const struct lif_args *a = tile->a;
   struct row *r = &tile->row;
   read_params(tile);
-  const int can_block = may_block(a) && r->bare && r->usual && !r->options->smooth; /* forward_row has no other body for them */
+  const int can_block = may_block(a) && r->usual && !r->options->smooth; /* forward_row has no other body for them */
   for (int f = 0; f < STATE_COUNT; f++) {
     copy_row_in(tile, &a->first_state[f], 0, lif_width(state_kinds[f], a->S), r->next[f]);
     r->states[f] = r->next[f];

@@ -226,33 +226,37 @@ LIF_FN void backward_body(const struct row *row, struct options o, int S) {
   }
 
 #if NEURON_MASKABLE
-/* The bodies that take BLOCK steps, [synapses][masked][few]. Each is a function of its own: among the other bodies the compiler
- * runs out of registers (measured: a sixth slower). */
-#define FORWARD_BLOCK(S, masked, few)                                                                                  \
-  static __attribute__((noinline)) int forward_block_##S##_##masked##_##few(const struct row *row, struct options o) { \
-    o.smooth = 0;                                                                                                      \
-    o.usual = 1;                                                                                                       \
-    return S <= NEURON_MAX_SYNAPSES || NEURON_MAX_SYNAPSES < 0 ? forward_body(row, o, S, BLOCK, 1, masked, few) : 0;   \
+/* The bodies that take BLOCK steps, [synapses][bare][masked][few]. Each is a function of its own: among the other bodies the
+ * compiler runs out of registers (measured: a sixth slower). */
+#define FORWARD_BLOCK(S, bare, masked, few)                                                                                     \
+  static __attribute__((noinline)) int forward_block_##S##_##bare##_##masked##_##few(const struct row *row, struct options o) { \
+    o.smooth = 0;                                                                                                               \
+    o.usual = 1;                                                                                                                \
+    return S <= NEURON_MAX_SYNAPSES || NEURON_MAX_SYNAPSES < 0 ? forward_body(row, o, S, BLOCK, bare, masked, few) : 0;         \
   }
-#define FORWARD_BLOCKS(S) FORWARD_BLOCK(S, 0, 0) FORWARD_BLOCK(S, 0, 1) FORWARD_BLOCK(S, 1, 0) FORWARD_BLOCK(S, 1, 1)
+#define FORWARD_BLOCKS_(S, bare) \
+  FORWARD_BLOCK(S, bare, 0, 0) FORWARD_BLOCK(S, bare, 0, 1) FORWARD_BLOCK(S, bare, 1, 0) FORWARD_BLOCK(S, bare, 1, 1)
+#define FORWARD_BLOCKS(S) FORWARD_BLOCKS_(S, 0) FORWARD_BLOCKS_(S, 1)
 FORWARD_BLOCKS(0)
 FORWARD_BLOCKS(1)
 FORWARD_BLOCKS(2)
-#define LIST_FORWARD_BLOCKS(S)                                                                               \
-  {                                                                                                          \
-    {forward_block_##S##_0_0, forward_block_##S##_0_1}, { forward_block_##S##_1_0, forward_block_##S##_1_1 } \
-  }
-static int (*const forward_blocks[3][2][2])(const struct row *, struct options) = {LIST_FORWARD_BLOCKS(0), LIST_FORWARD_BLOCKS(1),
-                                                                                   LIST_FORWARD_BLOCKS(2)};
+typedef int forward_block_function(const struct row *, struct options);
+// clang-format off
+#define LIST_FORWARD_BLOCKS_(S, bare) {{forward_block_##S##_##bare##_0_0, forward_block_##S##_##bare##_0_1}, \
+                                       {forward_block_##S##_##bare##_1_0, forward_block_##S##_##bare##_1_1}}
+#define LIST_FORWARD_BLOCKS(S) {LIST_FORWARD_BLOCKS_(S, 0), LIST_FORWARD_BLOCKS_(S, 1)}
+// clang-format on
+static forward_block_function *const forward_blocks[3][2][2][2] = {LIST_FORWARD_BLOCKS(0), LIST_FORWARD_BLOCKS(1),
+                                                                   LIST_FORWARD_BLOCKS(2)};
 
-/* BLOCK steps of a row that is bare and usual. Without multiple spikes a step takes half the time: no quotient, and a chain of
+/* BLOCK steps of a row that is usual. Without multiple spikes a step takes half the time: no quotient, and a chain of
  * operations half as long. Where they turn out to be there, the steps are taken again from the states before. */
 static void forward_block(struct row *row, struct options o) {
-  const int masked = row->mask != 0;
+  forward_block_function *const *bodies = forward_blocks[row->S][row->bare][row->mask != 0];
   if (row->bit == 0) row->few = 1;
-  if (row->few && !forward_blocks[row->S][masked][1](row, o)) return;
+  if (row->few && !bodies[1](row, o)) return;
   row->few = 0;
-  forward_blocks[row->S][masked][0](row, o);
+  bodies[0](row, o);
 }
 #endif
 
