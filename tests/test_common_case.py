@@ -8,6 +8,8 @@ import pytest
 import torch
 from cases import CASES, SURROGATES, assert_same_bits, leaves, loss, make, only_sequences, outputs, same_bits
 
+import torch_lif as lif
+
 PLAIN = [case for case in CASES if not case.recurrent]
 SHAPES = [(1, 2, 4), (15, 1, 64), (16, 3, 68), (17, 2, 128), (33, 2, 132), (75, 2, 200), (48, 2, 66)]
 """T, B, N: rows that 16-byte copies can take (N a multiple of 4, of 8 for half types), and one that they cannot."""
@@ -111,3 +113,24 @@ def test_spike_counts_of_any_size(max_spikes, dtype, target):
         "max_spikes": max_spikes,
     }
     assert_records_change_nothing(PLAIN[0], arguments)
+
+
+@pytest.mark.parametrize("values", [(math.nan,), (math.inf,), (-math.inf,), (-math.inf, math.inf), (-0.0,) * 16], ids=str)
+@pytest.mark.parametrize("step", [11, 12])
+@pytest.mark.parametrize("synapses", [0, 1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_count_above_one(synapses, step, values, dtype, target):
+    """On the CPU four steps are taken at once as if no count exceeded one. Where one does, or what comes in is not finite, and in
+    the sign of zero, they have the plain loop's bits."""
+    N, T = 70, 40
+    generator = torch.Generator().manual_seed(36)
+    x = torch.rand(2, T, N, generator=generator, dtype=dtype) * 0.3
+    x[:, :, 5:9] = 0.0
+    for k, value in enumerate(values):
+        x[0, step + k, 3] = x[1, step + k, 7] = value
+    arguments = {"x": x.to(target), "decay_mem": torch.full((N,), 0.9, dtype=dtype, device=target), "threshold": 1.0}
+    if synapses:
+        arguments["decay_syn"] = torch.full((N,), 0.8, dtype=dtype, device=target)
+    assert_same_bits(lif.functional.lif(**arguments), lif.reference.lif(**arguments))
+    state = lif.functional.lif(**arguments | {"x": arguments["x"][:, : step + 1]})[1]
+    assert_same_bits(lif.functional.lif(**arguments, state=state), lif.reference.lif(**arguments, state=state))

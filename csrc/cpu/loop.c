@@ -12,9 +12,10 @@
 #include "row.h"
 #include "storage.h"
 
-/* Neurons computed before their output is streamed: a whole row at once would keep the processor from reading and computing
- * meanwhile (measured: a tenth slower). */
-#define STREAMED_NEURONS 128
+/* Neurons computed before their output is streamed: with more, the processor has nothing to compute or to read while it writes them
+ * (measured: a tenth slower with 128, a fourth with 512). Rows that share lines with their neighbours would write two lines in part
+ * for every group of them. */
+enum { STREAMED_NEURONS = 32, STREAMED_UNALIGNED_NEURONS = 128 };
 #define ROW_PADDING 16 /* reals between rows of scratch: rows a power of two apart would share cache sets */
 
 #define FIELD_KIND(name, KIND) LIF_##KIND,
@@ -33,7 +34,8 @@ struct tile {
   int64_t b, n; /* its batch item and first neuron */
   struct row row;
   real *zeros;
-  real *input_buffers[BLOCK][INPUT_COUNT], *out_buffers[BLOCK], *g_input_buffers[BLOCK][INPUT_COUNT], *spare;
+  struct rows input_buffers[INPUT_COUNT], out_buffer, g_input_buffers[INPUT_COUNT];
+  real *spare;
   uint32_t *mask;           /* a word for each neuron of the row */
   real *spikes, *rec;       /* recurrence: the spikes of the step before, or their adjoint; the recurrent input */
   real *stash[STATE_COUNT]; /* states before each step of the interval that is replayed */
@@ -49,6 +51,11 @@ static real *scratch(real *memory, int64_t *used, int64_t length) {
   return at;
 }
 
+static struct rows scratch_rows(const struct lif_args *a, real *memory, int64_t *used, int width) {
+  const int64_t length = row_length(a, width);
+  return (struct rows){scratch(memory, used, length * BLOCK), length, width};
+}
+
 static int64_t lay_out(struct tile *tile, real *memory, int backward) {
   const struct lif_args *a = tile->a;
   struct row *r = &tile->row;
@@ -61,13 +68,11 @@ static int64_t lay_out(struct tile *tile, real *memory, int backward) {
     tile->spikes = scratch(memory, &used, row_length(a, 1));
     tile->rec = scratch(memory, &used, row_length(a, widest));
   }
-  for (int k = 0; k < BLOCK; k++) {
-    tile->out_buffers[k] = scratch(memory, &used, row_length(a, 1));
-    for (int f = 0; f < INPUT_COUNT; f++) {
-      const int64_t length = row_length(a, lif_width(input_kinds[f], a->S));
-      tile->input_buffers[k][f] = scratch(memory, &used, length);
-      if (backward) tile->g_input_buffers[k][f] = scratch(memory, &used, length);
-    }
+  tile->out_buffer = scratch_rows(a, memory, &used, 1);
+  for (int f = 0; f < INPUT_COUNT; f++) {
+    const int width = lif_width(input_kinds[f], a->S);
+    tile->input_buffers[f] = scratch_rows(a, memory, &used, width);
+    if (backward) tile->g_input_buffers[f] = scratch_rows(a, memory, &used, width);
   }
   r->per_threshold = scratch(memory, &used, row_length(a, 1));
   for (int f = 0; f < PARAM_COUNT; f++) {
@@ -85,55 +90,113 @@ static int64_t lay_out(struct tile *tile, real *memory, int backward) {
   return used;
 }
 
-/* A row to read: in place if it is contiguous there, otherwise gathered into `buffer`. */
-static real *read_row(const struct tile *tile, const struct lif_tensor *x, int storage, int64_t t, int width, real *buffer) {
-  if (!x->data) return tile->zeros;
+/* Rows from step t on as they are in memory. */
+static struct rows rows_at(const struct tile *tile, const struct lif_tensor *x, int64_t t, int64_t width) {
+  return (struct rows){(real *)x->data + row_offset(x, t, tile->b, tile->n), x->t, width};
+}
+
+/* Rows to read, of `steps` time steps: in place if they are contiguous there, otherwise gathered into `buffer`. */
+static struct rows read_rows(const struct tile *tile, const struct lif_tensor *x, int storage, int64_t t, int steps,
+                             struct rows buffer) {
+  const int width = (int)buffer.width;
+  if (!x->data) return (struct rows){tile->zeros, 0, width};
+  if (row_is_direct(x, storage, width)) return rows_at(tile, x, t, width);
   const int64_t offset = row_offset(x, t, tile->b, tile->n);
-  if (row_is_direct(x, storage, width)) return (real *)x->data + offset;
-  gather_row(x, storage, offset, tile->row.count, width, buffer);
+  for (int k = 0; k < steps; k++) gather_row(x, storage, offset + k * x->t, tile->row.count, width, buffer.at + k * buffer.step);
   return buffer;
 }
 
+static real *read_row(const struct tile *tile, const struct lif_tensor *x, int storage, int64_t t, int width, real *buffer) {
+  return read_rows(tile, x, storage, t, 1, (struct rows){buffer, 0, width}).at;
+}
+
 static void copy_row_in(const struct tile *tile, const struct lif_tensor *x, int64_t t, int width, real *row) {
+  if (x->data && x->n == 0 && width == 1) { /* shared by all: gathering it for each would take as long as several steps */
+    const real shared = *rows_at(tile, x, t, 1).at;
+    for (int64_t n = 0; n < tile->row.count; n++) row[n] = shared;
+    return;
+  }
   const real *from = read_row(tile, x, LIF_NATIVE, t, width, row);
   if (from != row) memcpy(row, from, (size_t)(tile->row.count * width) * sizeof(real));
 }
 
-/* Where a row is to be written: in place if it is contiguous there, otherwise in `buffer`, for write_row to scatter. */
-static real *row_to_write(const struct tile *tile, const struct lif_tensor *x, int storage, int64_t t, int width, real *buffer) {
-  if (x->data && !tile->a->streaming && row_is_direct(x, storage, width))
-    return (real *)x->data + row_offset(x, t, tile->b, tile->n);
-  return buffer;
+/* Where rows are to be written: in place if they are contiguous there, otherwise in `buffer`, for write_rows to scatter. */
+static struct rows rows_to_write(const struct tile *tile, const struct lif_tensor *x, int storage, int64_t t, struct rows buffer) {
+  const int in_place = x->data && !tile->a->streaming && row_is_direct(x, storage, (int)buffer.width);
+  return in_place ? rows_at(tile, x, t, buffer.width) : buffer;
 }
 
-/* Writes the neurons of the row that are being taken. */
-static void write_row(const struct tile *tile, const struct lif_tensor *x, int storage, int64_t t, int width, const real *row) {
+/* Writes the neurons first..end-1; `rows` begin with the first of them. */
+static void write_rows(const struct tile *tile, const struct lif_tensor *x, int storage, int64_t t, int steps, struct rows rows,
+                       int64_t first, int64_t end) {
   if (!x->data) return;
-  const struct row *r = &tile->row;
-  const int64_t count = r->end - r->first, start = row_offset(x, t, tile->b, tile->n), offset = start + r->first * x->n;
-  if (row_is_direct(x, storage, width) && (real *)x->data + start == row) return;
-  row += r->first * width;
-  if (!tile->a->streaming || !row_is_dense(x, width)) {
-    scatter_row(x, storage, offset, count, width, row);
-    return;
-  }
+  const int width = (int)rows.width;
+  if (row_is_direct(x, storage, width) && rows_at(tile, x, t, width).at == rows.at) return;
+  const int64_t count = end - first;
+  const int streaming = tile->a->streaming && row_is_dense(x, width);
   const struct lif_tensor dense = {.data = tile->spare, .n = width, .s = 1};
-  if (storage != LIF_NATIVE) scatter_row(&dense, storage, 0, count, width, row);
   const size_t size = size_of(storage);
-  stream((char *)x->data + offset * (int64_t)size, storage == LIF_NATIVE ? row : tile->spare, (size_t)(count * width) * size);
+  for (int k = 0; k < steps; k++) {
+    const real *row = rows.at + k * rows.step;
+    const int64_t offset = row_offset(x, t + k, tile->b, tile->n + first);
+    if (!streaming) {
+      scatter_row(x, storage, offset, count, width, row);
+      continue;
+    }
+    if (storage != LIF_NATIVE) {
+      scatter_row(&dense, storage, 0, count, width, row);
+      row = tile->spare;
+    }
+    stream((char *)x->data + offset * (int64_t)size, row, (size_t)(count * width) * size);
+  }
 }
 
-/* Takes the next neurons of the row, from `first` on; returns whether there are any. */
-static int take(const struct tile *tile, struct row *r, int64_t first) {
-  const int64_t some = tile->a->streaming && !tile->a->recurrence.weights ? STREAMED_NEURONS : r->count;
-  r->first = first;
-  r->end = first + some < r->count ? first + some : r->count;
-  return first < r->count;
+static void write_row(const struct tile *tile, const struct lif_tensor *x, int storage, int64_t t, int width, const real *row) {
+  write_rows(tile, x, storage, t, 1, (struct rows){(real *)row, 0, width}, 0, tile->row.count);
 }
 
-static void take_all(struct row *r) {
-  r->first = 0;
-  r->end = r->count;
+/* Streams a group whose rows begin on cache lines, and fetches what it will read next: a row elsewhere is nothing the processor
+ * could foresee. It is short because it runs for every group: instructions between two groups keep the second's loads from
+ * starting. */
+static void stream_group(const struct row *r, int64_t first, int64_t end) {
+  const int64_t bytes = (end - first) * r->to.width * (int64_t)sizeof(real);
+  const int64_t fetched = r->ahead.at ? (end - first) * r->ahead.width * (int64_t)sizeof(real) : 0;
+  for (int k = 0; k < r->steps; k++) {
+    char *to = (char *)(r->to.at + k * r->to.step + first * r->to.width);
+    const char *from = (const char *)(r->from.at + k * r->from.step);
+    int64_t at = 0;
+    for (; at + CACHE_LINE <= bytes; at += CACHE_LINE) stream_line(to + at, from + at);
+    if (at < bytes) memcpy(to + at, from + at, (size_t)(bytes - at));
+  }
+  for (int k = 0; fetched && k < r->steps; k++) {
+    const char *next = (const char *)(r->ahead.at + k * r->ahead.step + first * r->ahead.width);
+    for (int64_t at = 0; at < fetched; at += CACHE_LINE) __builtin_prefetch(next + at);
+  }
+}
+
+/* Tells stream_group the way of the row's steps: of rows `from` to x, while it fetches rows of `read`, from step `next` on. */
+static void aim_stream(struct tile *tile, struct rows from, const struct lif_tensor *x, const struct lif_tensor *read, int64_t next,
+                       int width) {
+  struct row *r = &tile->row;
+  if (r->pass_on != stream_group) return;
+  r->from = from;
+  r->to = rows_at(tile, x, r->t, from.width);
+  const int there = next >= 0 && next + r->steps <= tile->a->T && read->data && row_is_direct(read, LIF_NATIVE, width);
+  r->ahead = there ? rows_at(tile, read, next, width) : (struct rows){0};
+}
+
+/* Decides how what is written to x is passed on, in what groups; `otherwise` it is as pass_on says. */
+static void choose_groups(struct tile *tile, const struct lif_tensor *x, int width,
+                          void (*otherwise)(const struct row *, int64_t, int64_t), int alone) {
+  const struct lif_args *a = tile->a;
+  struct row *r = &tile->row;
+  r->pass_on = otherwise;
+  r->group = r->count;
+  if (!a->streaming || a->recurrence.weights || !row_is_dense(x, width)) return;
+  const uintptr_t size = size_of(a->storage), start = (uintptr_t)x->data + (uintptr_t)row_offset(x, 0, tile->b, tile->n) * size;
+  const int aligned = (start | (uintptr_t)x->t * size) % CACHE_LINE == 0;
+  r->group = aligned ? STREAMED_NEURONS : STREAMED_UNALIGNED_NEURONS;
+  if (aligned && alone && x->data && a->storage == LIF_NATIVE) r->pass_on = stream_group;
 }
 
 /* The mask's words of this row, of the steps that t is among. */
@@ -157,11 +220,9 @@ static void write_mask(const struct tile *tile, int64_t t) {
 /* The inputs of the row's steps from t on, but for the recurrent one. */
 static void read_inputs(struct tile *tile, int64_t t) {
   const struct lif_args *a = tile->a;
-  for (int k = 0; k < tile->row.steps; k++)
-    for (int f = 0; f < INPUT_COUNT; f++)
-      if (!is_recurrent_input(a, f))
-        tile->row.inputs[k][f] =
-            read_row(tile, &a->inputs[f], a->storage, t + k, lif_width(input_kinds[f], a->S), tile->input_buffers[k][f]);
+  struct row *r = &tile->row;
+  for (int f = 0; f < INPUT_COUNT; f++)
+    if (!is_recurrent_input(a, f)) r->inputs[f] = read_rows(tile, &a->inputs[f], a->storage, t, r->steps, tile->input_buffers[f]);
 }
 
 static void read_params(struct tile *tile) {
@@ -192,7 +253,7 @@ static void recur(struct tile *tile, int64_t t) {
     combine_rows(tile->spikes, a->N, (const real *)rec->weights, length, (const real *)rec->bias, tile->rec);
   else
     memset(tile->rec, 0, (size_t)length * sizeof(real));
-  tile->row.inputs[0][INPUT_rec] = tile->rec;
+  tile->row.inputs[INPUT_rec].at = tile->rec;
   write_row(tile, &rec->in, LIF_NATIVE, t, a->S > 1 ? a->S : 1, tile->rec);
 }
 
@@ -219,17 +280,23 @@ static int may_block(const struct lif_args *a) {
   return NEURON_MASKABLE && !recorded && !has_recurrence(a) && a->S <= 2 && a->checkpoint_interval % BLOCK == 0;
 }
 
+static void write_out(const struct row *r, int64_t first, int64_t end) {
+  const struct lif_args *a = r->tile->a;
+  write_rows(r->tile, &a->out, a->storage, r->t, r->steps, r->out, first, end);
+}
+
 static void forward_tile(struct tile *tile) {
   const struct lif_args *a = tile->a;
   struct row *r = &tile->row;
   read_params(tile);
-  const int can_block = may_block(a) && r->bare && r->usual && !r->options->smooth; /* forward_row has no other body for them */
+  const int can_block = may_block(a) && r->usual && !r->options->smooth; /* forward_row has no other body for them */
   for (int f = 0; f < STATE_COUNT; f++) {
     copy_row_in(tile, &a->first_state[f], 0, lif_width(state_kinds[f], a->S), r->next[f]);
     r->states[f] = r->next[f];
   }
   if (has_recurrence(a)) copy_row_in(tile, &a->first_state[STATE_COUNT], 0, 1, tile->spikes);
   r->few = 1;
+  choose_groups(tile, &a->out, 1, write_out, 1);
   for (int64_t t = 0; t < a->T; t += r->steps) {
     if (a->checkpoint_interval && t % a->checkpoint_interval == 0) {
       for (int f = 0; f < STATE_COUNT; f++)
@@ -239,17 +306,15 @@ static void forward_tile(struct tile *tile) {
     r->steps = can_block && t + BLOCK <= a->T ? BLOCK : 1;
     read_inputs(tile, t);
     recur(tile, t);
+    r->t = t;
     r->bit = (int)(t % LIF_MASK_STEPS);
-    for (int k = 0; k < r->steps; k++) r->out[k] = row_to_write(tile, &a->out, a->storage, t + k, 1, tile->out_buffers[k]);
+    r->out = rows_to_write(tile, &a->out, a->storage, t, tile->out_buffer);
+    aim_stream(tile, r->out, &a->out, &a->inputs[0], t + r->steps, lif_width(input_kinds[0], a->S));
     if (r->steps == BLOCK) swap_states(r);
-    for (int64_t first = 0; take(tile, r, first); first = r->end) {
-      forward_row(r);
-      for (int k = 0; k < r->steps; k++) write_row(tile, &a->out, a->storage, t + k, 1, r->out[k]);
-    }
-    take_all(r);
+    forward_row(r);
     memcpy(r->states, r->next, sizeof r->states);
     if (r->mask && ((t + r->steps) % LIF_MASK_STEPS == 0 || t + r->steps == a->T)) write_mask(tile, t);
-    if (has_recurrence(a)) memcpy(tile->spikes, r->out[0], (size_t)r->count * sizeof(real));
+    if (has_recurrence(a)) memcpy(tile->spikes, r->out.at, (size_t)r->count * sizeof(real));
     for (int f = 0; f < STATE_COUNT; f++)
       write_row(tile, &a->records[f], a->storage, t, lif_width(state_kinds[f], a->S), r->next[f]);
   }
@@ -264,12 +329,13 @@ static void replay(struct tile *tile, int64_t first, int steps) {
   struct row r = tile->row;
   for (int f = 0; f < STATE_COUNT; f++)
     copy_row_in(tile, &a->checkpoints[f], first / a->checkpoint_interval, lif_width(state_kinds[f], a->S), tile->stash[f]);
-  r.out[0] = tile->out_buffers[0];
+  r.out = tile->out_buffer;
+  r.pass_on = NULL;
+  r.group = r.count;
   r.steps = tile->row.steps = 1;
-  take_all(&r);
   for (int k = 0; k + 1 < steps; k++) {
     read_inputs(tile, first + k);
-    memcpy(r.inputs[0], tile->row.inputs[0], sizeof r.inputs[0]);
+    memcpy(r.inputs, tile->row.inputs, sizeof r.inputs);
     for (int f = 0; f < STATE_COUNT; f++) {
       r.states[f] = tile->stash[f] + k * tile->stash_row[f];
       r.next[f] = r.states[f] + tile->stash_row[f];
@@ -284,9 +350,9 @@ static void recur_before(struct tile *tile, int64_t t) {
   const struct lif_args *a = tile->a;
   struct row *r = &tile->row;
   if (!a->recurrence.weights) return;
-  r->inputs[0][INPUT_rec] = read_row(tile, &a->recurrence.in, LIF_NATIVE, t, a->S > 1 ? a->S : 1, tile->rec);
-  for (int64_t n = 0; n < r->count; n++) tile->out_buffers[0][n] = r->out[0][n] + tile->spikes[n];
-  r->out[0] = tile->out_buffers[0];
+  r->inputs[INPUT_rec].at = read_row(tile, &a->recurrence.in, LIF_NATIVE, t, a->S > 1 ? a->S : 1, tile->rec);
+  for (int64_t n = 0; n < r->count; n++) tile->out_buffer.at[n] = r->out.at[n] + tile->spikes[n];
+  r->out = tile->out_buffer;
 }
 
 /* The adjoint of the recurrent input, which is that of x, and through the weights that of the spikes before. */
@@ -296,7 +362,7 @@ static void recur_after(struct tile *tile, int64_t t) {
   if (!rec->weights) return;
   const int width = a->S > 1 ? a->S : 1;
   if (t > 0 || rec->resumed) {
-    const real *g = tile->row.g_inputs[0][0];
+    const real *g = tile->row.g_inputs[0].at;
     combine_rows(g, a->N * width, (const real *)rec->weights_transposed, a->N, NULL, tile->spikes);
     write_row(tile, &rec->grad_in, LIF_NATIVE, t, width, g);
   } else {
@@ -308,6 +374,12 @@ static void recur_after(struct tile *tile, int64_t t) {
 static void recur_before(struct tile *tile, int64_t t) { (void)tile, (void)t; }
 static void recur_after(struct tile *tile, int64_t t) { (void)tile, (void)t; }
 #endif
+
+static void write_g_inputs(const struct row *r, int64_t first, int64_t end) {
+  const struct lif_args *a = r->tile->a;
+  for (int f = 0; f < INPUT_COUNT; f++)
+    write_rows(r->tile, &a->grad_inputs[f], a->storage, r->t, r->steps, r->g_inputs[f], first, end);
+}
 
 /* One step back: from the states in the stash at k, or from the mask. */
 static void backward_step(struct tile *tile, int64_t t, int k) {
@@ -323,26 +395,19 @@ static void backward_step(struct tile *tile, int64_t t, int k) {
     if (!r->mask) r->states[f] = tile->stash[f] + k * tile->stash_row[f];
   }
   if (!r->mask) read_inputs(tile, t);
+  r->t = t;
   r->bit = (int)(t % LIF_MASK_STEPS);
-  for (int j = 0; j < r->steps; j++) {
-    r->out[j] = read_row(tile, &a->grad_out, a->storage, t + j, 1, tile->out_buffers[j]);
-    for (int f = 0; f < INPUT_COUNT; f++)
-      r->g_inputs[j][f] =
-          row_to_write(tile, &a->grad_inputs[f], a->storage, t + j, lif_width(input_kinds[f], a->S), tile->g_input_buffers[j][f]);
-  }
+  r->out = read_rows(tile, &a->grad_out, a->storage, t, r->steps, tile->out_buffer);
+  for (int f = 0; f < INPUT_COUNT; f++)
+    r->g_inputs[f] = rows_to_write(tile, &a->grad_inputs[f], a->storage, t, tile->g_input_buffers[f]);
+  aim_stream(tile, r->g_inputs[0], &a->grad_inputs[0], &a->grad_out, t - r->steps, 1);
   recur_before(tile, t);
-  for (int64_t first = 0; take(tile, r, first); first = r->end) {
 #if NEURON_MASKABLE
-    if (r->mask)
-      masked_backward_row(r);
-    else
+  if (r->mask)
+    masked_backward_row(r);
+  else
 #endif
-      backward_row(r);
-    for (int j = 0; j < r->steps; j++)
-      for (int f = 0; f < INPUT_COUNT; f++)
-        write_row(tile, &a->grad_inputs[f], a->storage, t + j, lif_width(input_kinds[f], a->S), r->g_inputs[j][f]);
-  }
-  take_all(r);
+    backward_row(r);
   recur_after(tile, t);
 }
 
@@ -356,6 +421,9 @@ static void backward_tile(struct tile *tile) {
   if (has_recurrence(a)) copy_row_in(tile, &a->grad_last_state[STATE_COUNT], 0, 1, tile->spikes);
   const int64_t interval = a->checkpoint_interval;
   const int can_block = may_block(a);
+  int alone = 1;
+  for (int f = 1; f < INPUT_COUNT; f++) alone &= !a->grad_inputs[f].data;
+  choose_groups(tile, &a->grad_inputs[0], lif_width(input_kinds[0], a->S), write_g_inputs, alone);
   for (int64_t end = r->mask ? a->T : 0; end > 0; end -= r->steps) {
     r->steps = can_block && end % BLOCK == 0 ? BLOCK : 1;
     if (end == a->T || end % LIF_MASK_STEPS == 0) read_mask(tile, end - 1);
@@ -396,11 +464,11 @@ static int run_tasks(const struct lif_args *a, int64_t begin, int64_t end, int b
     tile.b = task / tiles;
     tile.n = task % tiles * a->tile;
     tile.row.count = a->N - tile.n < a->tile ? a->N - tile.n : a->tile;
+    tile.row.tile = &tile;
     tile.row.S = a->S;
     tile.row.bare = is_bare(a);
     tile.row.mask = a->mask.data ? tile.mask : NULL;
     tile.row.options = &options;
-    take_all(&tile.row);
     if (backward)
       backward_tile(&tile);
     else

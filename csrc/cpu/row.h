@@ -17,59 +17,74 @@
  * longer than a processor can overlap. LIF_MASK_STEPS and LIF_CHECKPOINT_INTERVAL are multiples of it. */
 enum { BLOCK = 4 };
 
+/* Rows of a sequence, one for each time step. */
+struct rows {
+  real *at;
+  int64_t step;  /* from one to the next */
+  int64_t width; /* values of a neuron */
+};
+
+struct tile;
+
 /* A row of neurons at one step or at BLOCK steps. Every pointer is to the row's first neuron; values of a neuron's synapses stand
  * side by side. */
 struct row {
-  int64_t first, end; /* neurons to take now */
   int64_t count;
-  int steps; /* 1 or BLOCK */
-  int few;   /* counts above one have not been met in this word of the mask: likely they will not be */
+  int64_t group; /* so many neurons are taken before what was written of them is passed on, if pass_on is not NULL */
+  void (*pass_on)(const struct row *row, int64_t first, int64_t end);
+  const struct tile *tile; /* for pass_on: the tile, the step, and if the group is streamed, what to where */
+  int64_t t;
+  struct rows from, to, ahead; /* ahead: what will be read next, to be fetched meanwhile */
+  int steps;                   /* 1 or BLOCK */
+  int few;                     /* counts above one have not been met in this word of the mask: likely they will not be */
   int S;
   int bare;  /* nothing optional was given, and there is no recurrence */
   int usual; /* usual() holds for every neuron of the row */
   const struct options *options;
   uint32_t *mask; /* or NULL; `bit` of its words is this step's */
   int bit;
-  real *inputs[BLOCK][INPUT_COUNT];
+  struct rows inputs[INPUT_COUNT];
   real *params[PARAM_COUNT];
   real *per_threshold;
   real *states[STATE_COUNT]; /* before the step */
   real *next[STATE_COUNT];   /* after it; in the backward its adjoint, and that of the state before in its place */
   real *spare_states[STATE_COUNT];
-  real *out[BLOCK]; /* in the backward its adjoint */
-  real *g_inputs[BLOCK][INPUT_COUNT];
+  struct rows out; /* in the backward its adjoint. What is written, this or g_inputs, begins with the group's first neuron */
+  struct rows g_inputs[INPUT_COUNT];
   real *g_params[PARAM_COUNT];
 };
 
-#define VALUE_PER_NEURON(row) (row)[n]
-#define VALUE_OPTIONAL_PER_NEURON(row) (row)[n]
-#define VALUE_PER_SYNAPSE(row) ((row) + n * S)
-#define VALUE_PER_CURRENT(row) ((row) + n * (S > 0 ? S : 1))
-#define VALUE_RECURRENT(row) VALUE_PER_CURRENT(row)
-#define STORE_PER_NEURON(row, value) (row)[n] = (value);
-#define STORE_OPTIONAL_PER_NEURON(row, value) (row)[n] = (value);
-#define STORE_PER_SYNAPSE(row, value) /* written through the pointer */
-#define STORE_PER_CURRENT(row, value)
-#define STORE_RECURRENT(row, value)
+#define AT(rows) ((rows).at + k * (rows).step)
+#define VALUE_PER_NEURON(row, n) (row)[n]
+#define VALUE_OPTIONAL_PER_NEURON(row, n) (row)[n]
+#define VALUE_PER_SYNAPSE(row, n) ((row) + (n) * S)
+#define VALUE_PER_CURRENT(row, n) ((row) + (n) * (S > 0 ? S : 1))
+#define VALUE_RECURRENT(row, n) VALUE_PER_CURRENT(row, n)
+#define STORE_PER_NEURON(row, n, value) (row)[n] = (value);
+#define STORE_OPTIONAL_PER_NEURON(row, n, value) (row)[n] = (value);
+#define STORE_PER_SYNAPSE(row, n, value) /* written through the pointer */
+#define STORE_PER_CURRENT(row, n, value)
+#define STORE_RECURRENT(row, n, value)
 
 /* What is only written is not loaded: reading fresh memory first would have each of its pages faulted in twice. */
-#define BIND_PER_NEURON(row, member)
-#define BIND_OPTIONAL_PER_NEURON(row, member)
-#define BIND_PER_SYNAPSE(row, member) member = VALUE_PER_SYNAPSE(row);
-#define BIND_PER_CURRENT(row, member) member = VALUE_PER_CURRENT(row);
-#define BIND_RECURRENT(row, member) member = 0; /* its adjoint is that of x */
+#define BIND_PER_NEURON(row, n, member)
+#define BIND_OPTIONAL_PER_NEURON(row, n, member)
+#define BIND_PER_SYNAPSE(row, n, member) member = VALUE_PER_SYNAPSE(row, n);
+#define BIND_PER_CURRENT(row, n, member) member = VALUE_PER_CURRENT(row, n);
+#define BIND_RECURRENT(row, n, member) member = 0; /* its adjoint is that of x */
 
-#define LOAD_INPUT(name, KIND) in.name = VALUE_##KIND(r.inputs[k][INPUT_##name]);
-#define LOAD_PARAM(name, KIND) p.name = VALUE_##KIND(r.params[PARAM_##name]);
-#define LOAD_STATE(name, KIND) s.name = VALUE_##KIND(r.states[STATE_##name]);
-#define LOAD_ADJOINT(name, KIND) s.name = VALUE_##KIND(r.next[STATE_##name]);
-#define LOAD_NEXT(name, KIND) next.name = VALUE_##KIND(r.next[STATE_##name]);
-#define LOAD_G_PARAM(name, KIND) g_p.name = VALUE_##KIND(r.g_params[PARAM_##name]);
-#define BIND_NEXT(name, KIND) BIND_##KIND(r.next[STATE_##name], next.name)
-#define BIND_G_INPUT(name, KIND) BIND_##KIND(r.g_inputs[k][INPUT_##name], g_in.name)
-#define STORE_NEXT(name, KIND) STORE_##KIND(r.next[STATE_##name], next.name)
-#define STORE_G_INPUT(name, KIND) STORE_##KIND(r.g_inputs[k][INPUT_##name], g_in.name)
-#define STORE_G_PARAM(name, KIND) STORE_##KIND(r.g_params[PARAM_##name], g_p.name)
+#define LOAD_INPUT(name, KIND) in.name = VALUE_##KIND(AT(r.inputs[INPUT_##name]), n);
+#define LOAD_PARAM(name, KIND) p.name = VALUE_##KIND(r.params[PARAM_##name], n);
+#define LOAD_STATE(name, KIND) s.name = VALUE_##KIND(r.states[STATE_##name], n);
+#define LOAD_ADJOINT(name, KIND) s.name = VALUE_##KIND(r.next[STATE_##name], n);
+#define LOAD_NEXT(name, KIND) next.name = VALUE_##KIND(r.next[STATE_##name], n);
+#define LOAD_G_PARAM(name, KIND) g_p.name = VALUE_##KIND(r.g_params[PARAM_##name], n);
+#define BIND_NEXT(name, KIND) BIND_##KIND(r.next[STATE_##name], n, next.name)
+#define BIND_G_INPUT(name, KIND) BIND_##KIND(AT(r.g_inputs[INPUT_##name]), n - first, g_in.name)
+#define STORE_NEXT(name, KIND) STORE_##KIND(r.next[STATE_##name], n, next.name)
+#define STORE_G_INPUT(name, KIND) \
+  if (!bare || !(LIF_##KIND & LIF_OPTIONAL)) { STORE_##KIND(AT(r.g_inputs[INPUT_##name]), n - first, g_in.name) }
+#define STORE_G_PARAM(name, KIND) STORE_##KIND(r.g_params[PARAM_##name], n, g_p.name)
 
 /* Synapses' states of BLOCK steps: held in registers, since their number is then constant. */
 #define HELD_PER_NEURON(name)
@@ -110,7 +125,8 @@ struct row {
 #define LEAVE_OUT_INPUT(name, KIND) LEAVE_OUT_##KIND(in.name)
 #define LEAVE_OUT_PARAM(name, KIND) LEAVE_OUT_##KIND(p.name)
 
-/* few: counts are taken to be below two. Returns whether one was not: the neuron is then still at its threshold after the reset. */
+/* few: counts are taken to be below two. Returns whether one may not have been: the neuron is then still at its threshold after the
+ * reset, or its count was NaN for a membrane of -inf. */
 LIF_FN int forward_body(const struct row *row, struct options o, int S, int steps, int bare, int masked, int few) {
   const struct row r = *row;
   const real left_out[2] = {REAL(-0.0), REAL(-0.0)};
@@ -122,67 +138,75 @@ LIF_FN int forward_body(const struct row *row, struct options o, int S, int step
   o.few = few;
   const uint32_t earlier = (1u << r.bit) - 1; /* steps of the mask's words */
   int many = 0;
-  LIF_INDEPENDENT
-  for (int64_t n = r.first; n < r.end; n++) {
-    struct params p;
-    struct states s;
-    NEURON_STATES(HELD)
-    NEURON_PARAMS(LOAD_PARAM)
-    LOAD_CONSTANTS
-    NEURON_STATES(LOAD_STATE)
-    if (steps > 1) { NEURON_STATES(HOLD_STATE) }
-    if (bare) { NEURON_PARAMS(LEAVE_OUT_PARAM) }
-    uint32_t word = 0;
-    real highest = REAL(0);
-    (void)highest, (void)word;
-    UNROLLED
-    for (int k = 0; k < steps; k++) {
-      struct inputs in;
-      struct states next;
-      NEURON_INPUTS(LOAD_INPUT)
-      NEURON_STATES(BIND_NEXT)
-      if (steps > 1) { NEURON_STATES(HOLD_NEXT) }
-      if (bare) { NEURON_INPUTS(LEAVE_OUT_INPUT) }
+  for (int64_t first = 0; first < r.count; first += r.group) {
+    const int64_t end = first + r.group < r.count ? first + r.group : r.count;
+    LIF_INDEPENDENT
+    for (int64_t n = first; n < end; n++) {
+      struct params p;
+      struct states s;
+      NEURON_STATES(HELD)
+      NEURON_PARAMS(LOAD_PARAM)
+      LOAD_CONSTANTS
+      NEURON_STATES(LOAD_STATE)
+      if (steps > 1) { NEURON_STATES(HOLD_STATE) }
+      if (bare) { NEURON_PARAMS(LEAVE_OUT_PARAM) }
+      uint32_t word = 0;
+      real highest = REAL(0);
+      (void)highest, (void)word;
+      UNROLLED
+      for (int k = 0; k < steps; k++) {
+        struct inputs in;
+        struct states next;
+        NEURON_INPUTS(LOAD_INPUT)
+        NEURON_STATES(BIND_NEXT)
+        if (steps > 1) { NEURON_STATES(HOLD_NEXT) }
+        if (bare) { NEURON_INPUTS(LEAVE_OUT_INPUT) }
 #if NEURON_MASKABLE
-      int open;
-      r.out[k][n] = step_masked(S, &o, &p, &s, &in, &next, &open);
-      word |= open ? 1u << k : 0;
+        int open;
+        AT(r.out)[n - first] = step_masked(S, &o, &p, &s, &in, &next, &open);
+        word |= open ? 1u << k : 0;
 #else
-      r.out[k][n] = step(S, &o, &p, &s, &in, &next);
+        AT(r.out)[n - first] = step(S, &o, &p, &s, &in, &next);
 #endif
-      s = next;
+        s = next;
 #if NEURON_MASKABLE
-      if (few) highest = s.v > highest ? s.v : highest;
+        if (few) highest = k == 0 || s.v > highest ? s.v : highest;
+#endif
+      }
+      NEURON_STATES(STORE_STATE)
+      if (masked) r.mask[n] = (r.mask[n] & earlier) | word << r.bit;
+#if NEURON_MASKABLE
+      if (few) many |= highest >= p.threshold || s.v == -INFINITY;
 #endif
     }
-    NEURON_STATES(STORE_STATE)
-    if (masked) r.mask[n] = (r.mask[n] & earlier) | word << r.bit;
-#if NEURON_MASKABLE
-    if (few) many |= highest >= p.threshold;
-#endif
+    if (r.pass_on) r.pass_on(row, first, end);
   }
   return many;
 }
 
 LIF_FN void backward_body(const struct row *row, struct options o, int S) {
   const struct row r = *row;
-  enum { k = 0 };
-  LIF_INDEPENDENT
-  for (int64_t n = r.first; n < r.end; n++) {
-    struct inputs in, g_in;
-    struct params p, g_p = {0};
-    struct states s, next;
-    NEURON_INPUTS(LOAD_INPUT)
-    NEURON_PARAMS(LOAD_PARAM)
-    LOAD_CONSTANTS
-    NEURON_STATES(LOAD_STATE)
-    NEURON_STATES(LOAD_NEXT)
-    NEURON_INPUTS(BIND_G_INPUT)
-    if (o.param_gradients) { NEURON_PARAMS(LOAD_G_PARAM) }
-    step_backward(S, &o, &p, &s, &in, slope_of_step(S, &o, &p, &s, &in), r.out[0][n], &next, &next, &g_in, &g_p);
-    NEURON_STATES(STORE_NEXT)
-    NEURON_INPUTS(STORE_G_INPUT)
-    if (o.param_gradients) { NEURON_PARAMS(STORE_G_PARAM) }
+  enum { k = 0, bare = 0 };
+  for (int64_t first = 0; first < r.count; first += r.group) {
+    const int64_t end = first + r.group < r.count ? first + r.group : r.count;
+    LIF_INDEPENDENT
+    for (int64_t n = first; n < end; n++) {
+      struct inputs in, g_in;
+      struct params p, g_p = {0};
+      struct states s, next;
+      NEURON_INPUTS(LOAD_INPUT)
+      NEURON_PARAMS(LOAD_PARAM)
+      LOAD_CONSTANTS
+      NEURON_STATES(LOAD_STATE)
+      NEURON_STATES(LOAD_NEXT)
+      NEURON_INPUTS(BIND_G_INPUT)
+      if (o.param_gradients) { NEURON_PARAMS(LOAD_G_PARAM) }
+      step_backward(S, &o, &p, &s, &in, slope_of_step(S, &o, &p, &s, &in), AT(r.out)[n], &next, &next, &g_in, &g_p);
+      NEURON_STATES(STORE_NEXT)
+      NEURON_INPUTS(STORE_G_INPUT)
+      if (o.param_gradients) { NEURON_PARAMS(STORE_G_PARAM) }
+    }
+    if (r.pass_on) r.pass_on(row, first, end);
   }
 }
 
@@ -202,28 +226,37 @@ LIF_FN void backward_body(const struct row *row, struct options o, int S) {
   }
 
 #if NEURON_MASKABLE
-/* Without multiple spikes a step takes half the time: no quotient, and a chain of operations half as long. Where they turn out to
- * be there, the steps are taken again from the states before. */
-static int forward_few(const struct row *row, struct options o) {
-  const int masked = row->mask != 0;
-  switch (row->S * 2 + masked) {
-    case 0: return forward_body(row, o, 0, BLOCK, 1, 0, 1);
-    case 1: return forward_body(row, o, 0, BLOCK, 1, 1, 1);
-    case 2: return forward_body(row, o, 1, BLOCK, 1, 0, 1);
-    case 3: return forward_body(row, o, 1, BLOCK, 1, 1, 1);
-    case 4: return forward_body(row, o, 2, BLOCK, 1, 0, 1);
-    case 5: return forward_body(row, o, 2, BLOCK, 1, 1, 1);
+/* The bodies that take BLOCK steps, [synapses][bare][masked][few]. Each is a function of its own: among the other bodies the
+ * compiler runs out of registers (measured: a sixth slower). */
+#define FORWARD_BLOCK(S, bare, masked, few)                                                                                     \
+  static __attribute__((noinline)) int forward_block_##S##_##bare##_##masked##_##few(const struct row *row, struct options o) { \
+    o.smooth = 0;                                                                                                               \
+    o.usual = 1;                                                                                                                \
+    return S <= NEURON_MAX_SYNAPSES || NEURON_MAX_SYNAPSES < 0 ? forward_body(row, o, S, BLOCK, bare, masked, few) : 0;         \
   }
-  return 1;
-}
+#define FORWARD_BLOCKS_(S, bare) \
+  FORWARD_BLOCK(S, bare, 0, 0) FORWARD_BLOCK(S, bare, 0, 1) FORWARD_BLOCK(S, bare, 1, 0) FORWARD_BLOCK(S, bare, 1, 1)
+#define FORWARD_BLOCKS(S) FORWARD_BLOCKS_(S, 0) FORWARD_BLOCKS_(S, 1)
+FORWARD_BLOCKS(0)
+FORWARD_BLOCKS(1)
+FORWARD_BLOCKS(2)
+typedef int forward_block_function(const struct row *, struct options);
+// clang-format off
+#define LIST_FORWARD_BLOCKS_(S, bare) {{forward_block_##S##_##bare##_0_0, forward_block_##S##_##bare##_0_1}, \
+                                       {forward_block_##S##_##bare##_1_0, forward_block_##S##_##bare##_1_1}}
+#define LIST_FORWARD_BLOCKS(S) {LIST_FORWARD_BLOCKS_(S, 0), LIST_FORWARD_BLOCKS_(S, 1)}
+// clang-format on
+static forward_block_function *const forward_blocks[3][2][2][2] = {LIST_FORWARD_BLOCKS(0), LIST_FORWARD_BLOCKS(1),
+                                                                   LIST_FORWARD_BLOCKS(2)};
 
-/* BLOCK steps of a row that is bare and usual. */
+/* BLOCK steps of a row that is usual. Without multiple spikes a step takes half the time: no quotient, and a chain of
+ * operations half as long. Where they turn out to be there, the steps are taken again from the states before. */
 static void forward_block(struct row *row, struct options o) {
-  if (row->bit == 0 && row->first == 0) row->few = 1;
-  if (row->few && !forward_few(row, o)) return;
+  forward_block_function *const *bodies = forward_blocks[row->S][row->bare][row->mask != 0];
+  if (row->bit == 0) row->few = 1;
+  if (row->few && !bodies[1](row, o)) return;
   row->few = 0;
-  if (row->mask) { WITH_CONSTANT_SYNAPSES(forward_body, BLOCK, 1, 1, 0) }
-  WITH_CONSTANT_SYNAPSES(forward_body, BLOCK, 1, 0, 0)
+  bodies[0](row, o);
 }
 #endif
 
@@ -249,36 +282,55 @@ static void forward_row(struct row *row) {
 }
 
 #if NEURON_MASKABLE
-LIF_FN void masked_backward_body(const struct row *row, struct options o, int S, int steps) {
+LIF_FN void masked_backward_body(const struct row *row, struct options o, int S, int steps, int bare) {
   const struct row r = *row;
   (void)o;
-  LIF_INDEPENDENT
-  for (int64_t n = r.first; n < r.end; n++) {
-    struct params p;
-    struct states s;
-    NEURON_STATES(HELD)
-    NEURON_PARAMS(LOAD_PARAM)
-    LOAD_CONSTANTS
-    NEURON_STATES(LOAD_ADJOINT)
-    if (steps > 1) { NEURON_STATES(HOLD_STATE) }
-    const uint32_t word = r.mask[n] >> r.bit;
-    UNROLLED
-    for (int k = steps - 1; k >= 0; k--) {
-      struct inputs g_in;
-      NEURON_INPUTS(BIND_G_INPUT)
-      step_backward_masked(S, &p, (int)(word >> k & 1u), r.out[k][n], &s, &s, &g_in);
-      NEURON_INPUTS(STORE_G_INPUT)
+  for (int64_t first = 0; first < r.count; first += r.group) {
+    const int64_t end = first + r.group < r.count ? first + r.group : r.count;
+    LIF_INDEPENDENT
+    for (int64_t n = first; n < end; n++) {
+      struct params p;
+      struct states s;
+      NEURON_STATES(HELD)
+      NEURON_PARAMS(LOAD_PARAM)
+      LOAD_CONSTANTS
+      NEURON_STATES(LOAD_ADJOINT)
+      if (steps > 1) { NEURON_STATES(HOLD_STATE) }
+      const uint32_t word = r.mask[n] >> r.bit;
+      UNROLLED
+      for (int k = steps - 1; k >= 0; k--) {
+        struct inputs g_in;
+        NEURON_INPUTS(BIND_G_INPUT)
+        step_backward_masked(S, &p, (int)(word >> k & 1u), AT(r.out)[n], &s, &s, &g_in);
+        NEURON_INPUTS(STORE_G_INPUT)
+      }
+      NEURON_STATES(STORE_STATE)
     }
-    NEURON_STATES(STORE_STATE)
+    if (r.pass_on) r.pass_on(row, first, end);
   }
 }
+
+#define BACKWARD_BLOCK(S, bare)                                                                                       \
+  static __attribute__((noinline)) void masked_backward_block_##S##_##bare(const struct row *row, struct options o) { \
+    if (S <= NEURON_MAX_SYNAPSES || NEURON_MAX_SYNAPSES < 0) masked_backward_body(row, o, S, BLOCK, bare);            \
+  }
+#define BACKWARD_BLOCKS(S) BACKWARD_BLOCK(S, 0) BACKWARD_BLOCK(S, 1)
+BACKWARD_BLOCKS(0)
+BACKWARD_BLOCKS(1)
+BACKWARD_BLOCKS(2)
+#define LIST_BACKWARD_BLOCKS(S) {masked_backward_block_##S##_0, masked_backward_block_##S##_1}
+static void (*const masked_backward_blocks[3][2])(const struct row *, struct options) = {
+    LIST_BACKWARD_BLOCKS(0), LIST_BACKWARD_BLOCKS(1), LIST_BACKWARD_BLOCKS(2)};
 
 /* One step back, or BLOCK, from the mask alone. */
 static void masked_backward_row(const struct row *row) {
   const struct options o = *row->options;
-  if (row->steps == BLOCK) { WITH_CONSTANT_SYNAPSES(masked_backward_body, BLOCK) }
-  WITH_CONSTANT_SYNAPSES(masked_backward_body, 1)
-  masked_backward_body(row, o, row->S, 1);
+  if (row->steps == BLOCK) {
+    masked_backward_blocks[row->S][row->bare](row, o);
+    return;
+  }
+  WITH_CONSTANT_SYNAPSES(masked_backward_body, 1, 0)
+  masked_backward_body(row, o, row->S, 1, 0);
 }
 #endif
 

@@ -6,7 +6,7 @@
 #include "../neuron/real.h"
 
 #ifdef __SSE2__
-#include <emmintrin.h>
+#include <immintrin.h>
 #endif
 
 enum { LIF_NATIVE = LIF_REAL == 64 ? LIF_FLOAT64 : LIF_FLOAT32 };
@@ -64,19 +64,25 @@ static inline int row_is_direct(const struct lif_tensor *x, int storage, int wid
 
 enum { CACHE_LINE = 64 };
 
-/* Copies past the caches: a line written whole need not be read from memory first, which is a third of the traffic of a loop that
- * reads one sequence and writes another. Lines that the row shares with its neighbours are written as usual. */
-static inline void stream(void *to, const void *from, size_t bytes) {
-#ifdef __SSE2__
-  const size_t before = -(uintptr_t)to % CACHE_LINE, head = before < bytes ? before : bytes;
-  const size_t lines = (bytes - head) / CACHE_LINE * CACHE_LINE;
-  memcpy(to, from, head);
-  for (size_t at = head; at < head + lines; at += sizeof(__m128i))
-    _mm_stream_si128((__m128i *)((char *)to + at), _mm_loadu_si128((const __m128i *)((const char *)from + at)));
-  memcpy((char *)to + head + lines, (const char *)from + head + lines, bytes - head - lines);
+/* Writes a cache line past the caches: a line written whole need not be read from memory first, which is a third of the traffic of
+ * a loop that reads one sequence and writes another. */
+static inline void stream_line(void *to, const void *from) {
+#ifdef __AVX512F__
+  _mm512_stream_si512((__m512i *)to, _mm512_loadu_si512(from));
+#elif defined(__SSE2__)
+  for (int k = 0; k < 4; k++) _mm_stream_si128((__m128i *)to + k, _mm_loadu_si128((const __m128i *)from + k));
 #else
-  memcpy(to, from, bytes);
+  memcpy(to, from, CACHE_LINE);
 #endif
+}
+
+/* Copies by stream_line. Lines that the row shares with its neighbours are written as usual. */
+static inline void stream(void *to, const void *from, size_t bytes) {
+  const size_t before = -(uintptr_t)to % CACHE_LINE, head = before < bytes ? before : bytes;
+  const size_t lines = (bytes - head) / CACHE_LINE * CACHE_LINE, tail = bytes - head - lines;
+  if (head) memcpy(to, from, head);
+  for (size_t at = head; at < head + lines; at += CACHE_LINE) stream_line((char *)to + at, (const char *)from + at);
+  if (tail) memcpy((char *)to + head + lines, (const char *)from + head + lines, tail);
 }
 
 /* Streamed lines are in memory before whatever the thread writes next, such as the word that says its task is done. */

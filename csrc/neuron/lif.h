@@ -39,7 +39,7 @@ LIF_FN real step_masked(int S, const struct options *o, const struct params *p, 
   const real v = membrane(S, p, s, in, 1, next->i);
   const real n = spike_count(o, v, p->threshold, PER_THRESHOLD(p), OPTION(o, max_spikes));
   *open = window_is_open(o, v, p->threshold);
-  next->v = v - n * p->threshold;
+  next->v = reset_by_subtraction(o, v, n, p->threshold);
   return n;
 }
 

@@ -51,6 +51,15 @@ LIF_FN real spike_count(const struct options *o, real v, real threshold, real pe
   return count > max_spikes ? max_spikes : count;
 }
 
+/* v - n * threshold, for the n of spike_count. Where counts are below two, a select of the same bits, for it waits for neither the
+ * count nor a product. (Adding 0 makes 0 of -0. Of -inf the count is NaN: that the loop has to notice.) */
+LIF_FN real reset_by_subtraction(const struct options *o, real v, real n, real threshold) {
+#ifndef __CUDACC__
+  if (o->few) return v >= threshold ? v - threshold : v + REAL(0);
+#endif
+  return (void)o, v - n * threshold;
+}
+
 /* [v > 0] * trunc(v / threshold), at most max_spikes: sinabs' MultiSpike and MaxSpike. */
 LIF_FN real positive_spike_count(const struct options *o, real v, real threshold, real max_spikes) {
   if (o->smooth) return surrogate_smooth(o, v, threshold, max_spikes);
