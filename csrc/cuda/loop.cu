@@ -270,7 +270,7 @@ __global__ void __launch_bounds__(THREADS) backward_kernel(const lif_args a, rin
   extern __shared__ __align__(16) unsigned char shared_memory[];
   constexpr int values = 0 NEURON_STATES(COUNT_VALUES);
   real *stash = (real *)shared_memory + threadIdx.x;
-  ring.memory = (stored *)((real *)shared_memory + (PLAIN ? 0 : STASHED * values * THREADS)) + threadIdx.x;
+  ring.memory = (stored *)((real *)shared_memory + ring.before) + threadIdx.x;
   const int64_t id = blockIdx.x * (int64_t)THREADS + threadIdx.x;
   if (id >= a.B * a.N) return;
   const int64_t b = id / a.N, n = id % a.N;
@@ -385,16 +385,19 @@ __global__ void __launch_bounds__(THREADS) masked_backward_kernel(const lif_args
 
 #include "stream_loop.h"
 
-/* Starts a kernel with as deep a ring as the GPU's shared memory allows. `fields`: values of a time step in the ring;
- * `before`: bytes of shared memory that the kernel uses besides. */
+/* Starts a kernel with as deep a ring as it needs and the GPU's shared memory allows. `fields`: values of a time step in the ring;
+ * `stashed`: of one in the stash. */
 template <class Kernel>
-static int start(Kernel kernel, const lif_args *a, lif_stream stream, int fields, size_t before) {
+static int start(Kernel kernel, const lif_args *a, lif_stream stream, int fields, int stashed) {
   const struct gpu *gpu = this_gpu();
   if (!gpu) return (int)cudaErrorInvalidDevice;
   cudaError_t error = cudaSuccess;
-  const size_t chunk = sizeof(stored) * CHUNK * THREADS * (size_t)fields;
-  ring ring = {nullptr, 1, fields};
-  while (ring.depth < DEEPEST && before + (size_t)(ring.depth + 1) * chunk <= (size_t)gpu->block_shared) ring.depth++;
+  const int64_t chunks = (a->T + CHUNK - 1) / CHUNK;
+  const int steps = (int)(a->T < CHUNK ? a->T : CHUNK);
+  ring ring = {nullptr, 1, fields, steps > 0 ? (steps - 1) * stashed * THREADS : 0};
+  const size_t before = sizeof(real) * (size_t)ring.before, chunk = sizeof(stored) * THREADS * (size_t)(steps * fields);
+  while (ring.depth < DEEPEST && ring.depth < chunks && before + (size_t)(ring.depth + 1) * chunk <= (size_t)gpu->block_shared)
+    ring.depth++;
   const size_t shared = before + (size_t)ring.depth * chunk;
   if (shared > 48 * 1024) error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
   if (error != cudaSuccess) return (int)error;
@@ -418,7 +421,7 @@ template <int SYN, bool PLAIN = SYN<0> static int launch(const lif_args *a, lif_
     if (a->mask.data) return start(masked_backward_kernel<SYN>, a, stream, 0, 0);
 #endif
   if (!PLAIN) fields += a->grad_out.data != nullptr;
-  return start(backward_kernel<SYN, PLAIN>, a, stream, fields, PLAIN ? 0 : sizeof(real) * STASHED * values * THREADS);
+  return start(backward_kernel<SYN, PLAIN>, a, stream, fields, PLAIN ? 0 : values);
 }
 
 static int launch_any(const lif_args *a, lif_stream stream, bool backward) {

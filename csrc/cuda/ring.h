@@ -14,10 +14,11 @@ struct ring {
   stored *memory; /* at this thread's first element */
   int depth;      /* chunks in the ring */
   int fields;     /* values of a time step */
+  int before;     /* reals of shared memory that the kernel uses besides, in front of the ring */
 
   /* The memory of one chunk. A call per chunk, not per step: a division by the run-time depth is slow. */
   __device__ __forceinline__ stored *chunk(int64_t index) const {
-    return memory + (int)(index % depth) * (CHUNK * THREADS) * fields;
+    return memory + (unsigned)index % (unsigned)depth * (CHUNK * THREADS) * fields;
   }
 
   __device__ __forceinline__ stored *slot(stored *chunk, int step, int field) const {

@@ -15,6 +15,7 @@ enum {
   LEAST_STAGES = 2,
   MOST_STAGES = 8,
   RESIDENT_NEURONS = sizeof(stored) < 4 ? 768 : 512, /* of a multiprocessor at once */
+  SHORT_NEURONS = 1536,                              /* the same of sequences of a chunk or two */
   IN_FLIGHT = 84 * 1024                              /* bytes of its blocks' rings */
 };
 
@@ -68,22 +69,27 @@ struct row_source {
       : at((const stored *)x.data + b * x.b + n * x.n), t(x.t) {}
 };
 
-/* One block's ring. A stage holds a chunk of STEPS time steps of each of FIELDS sequences, in rows of NEURONS, and with MASK a row
- * of the mask's words that they are in behind them. Everything but `stage` and `parity`, which each thread counts for itself, is
- * the same for all threads. */
+/* One block's ring. A stage holds, with MASK, a row of the mask's words, and behind it a chunk of up to STEPS time steps of each of
+ * FIELDS sequences, in rows of NEURONS. Everything but `stage` and `parity`, which each thread counts for itself, is the same for
+ * all threads. */
 template <int NEURONS, int STEPS, int FIELDS, bool MASK = false>
 struct stream {
-  enum { ROW = NEURONS * sizeof(stored), STAGE = STEPS * FIELDS * ROW + (MASK ? NEURONS * sizeof(unsigned) : 0) };
+  enum { ROW = NEURONS * sizeof(stored), MASK_ROW = MASK ? NEURONS * sizeof(unsigned) : 0 };
   unsigned char *memory;
   stage_barriers *barriers;
-  int stages;
+  int stages, stage_bytes;
   int stage;
   unsigned parity;
 
-  __device__ __forceinline__ stored *row(int step, int field) const {
-    return (stored *)(memory + stage * STAGE + (step * FIELDS + field) * ROW);
+  /* Of a sequence of T steps: a short one leaves no steps of a stage empty. */
+  __host__ __device__ static int bytes_of_stage(int64_t T) {
+    return MASK_ROW + (int)(T < 1 ? 1 : T < STEPS ? T : STEPS) * FIELDS * ROW;
   }
-  __device__ __forceinline__ unsigned *mask_row() const { return (unsigned *)(memory + stage * STAGE + STEPS * FIELDS * ROW); }
+
+  __device__ __forceinline__ stored *row(int step, int field) const {
+    return (stored *)(memory + stage * stage_bytes + MASK_ROW + (step * FIELDS + field) * ROW);
+  }
+  __device__ __forceinline__ unsigned *mask_row() const { return (unsigned *)(memory + stage * stage_bytes); }
 
   __device__ __forceinline__ void advance() {
     if (++stage == stages) {
@@ -103,8 +109,8 @@ struct stream {
     __syncthreads();
   }
 
-  /* The copying warp: every chunk of T steps, first to last or last to first, of each field from its source, rows of `count`
-   * neurons, and the mask's words. */
+  /* The copying warp, for one batch item: every chunk of T steps, first to last or last to first, of each field from its source,
+   * rows of `count` neurons, and the mask's words. */
   __device__ __forceinline__ void feed(const row_source (&sources)[FIELDS], const column<unsigned> &mask, int count, int64_t T,
                                        bool backward) {
     enum { PIECES = ROW / PIECE, AT_ONCE = 32 / PIECES }; /* of a row; rows that the warp copies at once */
@@ -115,7 +121,7 @@ struct stream {
     for (int64_t c = 0; c < chunks; c++, advance()) {
       const int64_t first = (backward ? chunks - 1 - c : c) * STEPS;
       const int steps = (int)(T - first < STEPS ? T - first : STEPS);
-      if (c >= stages) barrier_wait(&barriers->empty[stage], parity ^ 1);
+      barrier_wait(&barriers->empty[stage], parity ^ 1); /* of the first round: done before it began */
       if (MASK && lane * PIECE < count * (int)sizeof(unsigned))
         copy_piece((char *)mask_row() + lane * PIECE, (const char *)(mask.at + first / LIF_MASK_STEPS * mask.t) + lane * PIECE);
 #pragma unroll

@@ -43,26 +43,39 @@ enum { CAN_BE_UNUSUAL = 0 NEURON_USUAL(COUNT_OPTION, COUNT_PARAM) };
 
 /* The checkpoint of the chunk to come is read while this one is walked. */
 #define BIND_AHEAD(name, KIND) BIND_##KIND(ahead, name)
-#define READ_AHEAD(name, KIND)                                                                                \
-  {                                                                                                           \
-    const column<real> from(a.checkpoints[STATE_##name], b, n);                                               \
-    EACH_##KIND(ahead.name, value = from.at && interval_ahead >= 0 ? from.read(interval_ahead, k) : REAL(0);) \
+#define READ_AHEAD(name, KIND)                                                                 \
+  {                                                                                            \
+    const column<real> from(a.checkpoints[STATE_##name], b_ahead, n);                          \
+    EACH_##KIND(ahead.name, value = from.at && more ? from.read(interval_ahead, k) : REAL(0);) \
   }
 #define TAKE_AHEAD(name, KIND) EACH_##KIND(s.name, value = AT_##KIND(ahead.name);)
 #define AT_PER_NEURON(member) member
 #define AT_OPTIONAL_PER_NEURON(member) member
 #define AT_PER_SYNAPSE(member) member[k]
 
+/* How neurons are laid out over blocks. SHORT is WIDE for sequences of up to SHORT_STEPS steps: what goes before a sequence would
+ * take longer than the sequence, so a block takes several batch items, one after another; while it walks one the next are copied.
+ */
+enum layout { NARROW, WIDE, SHORT };
+enum { SHORT_STEPS = 8 };
+template <int LAYOUT>
+struct width {
+  enum { NEURONS = LAYOUT == NARROW ? 64 : 128 };
+};
+
 /* The neuron of a walking thread; threads beyond a block's last neuron do that one's work once more. */
-template <int NEURONS>
+template <int LAYOUT>
 struct place {
-  int64_t b, first; /* batch item, the block's first neuron */
-  int count, lane;
+  int64_t b, end, first; /* first batch item, and the end of those to take; the block's first neuron */
+  int apart, count, lane;
 
   __device__ __forceinline__ explicit place(const lif_args &a) {
-    const int64_t blocks = (a.N + NEURONS - 1) / NEURONS;
+    enum { NEURONS = width<LAYOUT>::NEURONS };
+    const unsigned blocks = (unsigned)((a.N + NEURONS - 1) / NEURONS);
     b = blockIdx.x / blocks;
-    first = blockIdx.x % blocks * NEURONS;
+    end = LAYOUT == SHORT ? a.B : b + 1;
+    apart = LAYOUT == SHORT ? gridDim.x / blocks : 1;
+    first = (int64_t)(blockIdx.x % blocks) * NEURONS;
     count = (int)(a.N - first < NEURONS ? a.N - first : NEURONS);
     lane = min((int)threadIdx.x, count - 1);
   }
@@ -70,21 +83,23 @@ struct place {
 
 /* Time steps of a chunk. Few neurons wait for their own chain of operations, which a longer chunk interrupts less often; many
  * for memory, and then short chunks let more blocks share a multiprocessor. Checkpoints are a chunk apart. */
-template <bool MASK, int NEURONS>
+template <bool MASK, int LAYOUT>
 struct chunk_of {
-  enum { STEPS = MASK && NEURONS == 64 ? (int)LIF_MASK_STEPS : (int)CHUNK };
+  enum { STEPS = MASK && LAYOUT == NARROW ? (int)LIF_MASK_STEPS : (int)CHUNK };
 };
 
 /* USUAL: the neuron's usual case. MASK: with the mask, in place of checkpoints. */
-template <int SYN, bool MASK, bool USUAL, int NEURONS>
-__global__ void __launch_bounds__(NEURONS + 32) stream_forward_kernel(const __grid_constant__ lif_args a, int stages) {
+template <int SYN, bool MASK, bool USUAL, int LAYOUT>
+__global__ void __launch_bounds__(width<LAYOUT>::NEURONS + 32)
+    stream_forward_kernel(const __grid_constant__ lif_args a, int stages) {
 #if STREAM_DEVICE
   extern __shared__ __align__(16) unsigned char shared_memory[];
   __shared__ stage_barriers barriers;
-  constexpr int STEPS = chunk_of<MASK, NEURONS>::STEPS;
-  stream<NEURONS, STEPS, 1> ring = {shared_memory, &barriers, stages, 0, 0};
-  const place<NEURONS> at(a);
-  const int64_t b = at.b, n = at.first + at.lane;
+  constexpr int NEURONS = width<LAYOUT>::NEURONS;
+  constexpr int STEPS = chunk_of<MASK, LAYOUT>::STEPS;
+  stream<NEURONS, STEPS, 1> ring = {shared_memory, &barriers, stages, ring.bytes_of_stage(a.T), 0, 0};
+  const place<LAYOUT> at(a);
+  const int64_t n = at.first + at.lane;
   constexpr int S = SYN;
   real *workspace = nullptr;
   (void)workspace;
@@ -100,57 +115,65 @@ __global__ void __launch_bounds__(NEURONS + 32) stream_forward_kernel(const __gr
   NEURON_INPUTS(BIND_IN)
   ring.open();
   if (threadIdx.x >= NEURONS) {
-    const row_source sources[1] = {row_source(a.inputs[0], b, at.first)};
-    ring.feed(sources, column<unsigned>({}, 0, 0), at.count, a.T, false);
+    for (int64_t b = at.b; b < at.end; b += at.apart) {
+      const row_source sources[1] = {row_source(a.inputs[0], b, at.first)};
+      ring.feed(sources, column<unsigned>({}, 0, 0), at.count, a.T, false);
+    }
     return;
   }
-  NEURON_PARAMS(READ_PARAM)
-  NEURON_STATES(READ_FIRST)
+  {
+    const int64_t b = at.b;
+    NEURON_PARAMS(READ_PARAM)
+  }
   NEURON_INPUTS(LEAVE_OUT_INPUT)
   if (USUAL) { NEURON_USUAL(IGNORE_OPTION, SET_LEFT_OUT) }
-  const column<stored> out(a.out, b, n);
-  const column<unsigned> mask(a.mask, b, n);
   const int64_t chunks = (a.T + STEPS - 1) / STEPS;
   const auto walk = [&](auto usual) {
     o.usual = decltype(usual)::value;
-    stored *to = out.at;
-    unsigned word = 0;
-    for (int64_t chunk = 0; chunk < chunks; chunk++) {
-      const int64_t interval_index = chunk, left = a.T - chunk * STEPS;
-      unsigned bits = 0;
-      real result;
-      NEURON_STATES(WRITE_CHECKPOINT)
-      ring.wait();
-      if (left >= STEPS) {
-        real lifted[STEPS];
+    for (int64_t b = at.b; b < at.end; b += at.apart) {
+      NEURON_STATES(READ_FIRST)
+      const column<stored> out(a.out, b, n);
+      const column<unsigned> mask(a.mask, b, n);
+      stored *to = out.at;
+      unsigned word = 0;
+      for (int64_t chunk = 0; chunk < chunks; chunk++) {
+        const int64_t interval_index = chunk, left = a.T - chunk * STEPS;
+        unsigned bits = 0;
+        real result;
+        NEURON_STATES(WRITE_CHECKPOINT)
+        ring.wait();
+        if (LAYOUT != SHORT && left >= STEPS) {
+          real lifted[STEPS];
 #pragma unroll
-        for (int u = 0; u < STEPS; u++) lifted[u] = unpack(ring.row(u, 0)[at.lane]);
-        ring.release();
+          for (int u = 0; u < STEPS; u++) lifted[u] = unpack(ring.row(u, 0)[at.lane]);
+          ring.release();
 #pragma unroll
-        for (int u = 0; u < STEPS; u++, to += out.t) {
-          const real x = lifted[u];
-          NEURON_INPUTS(SET_X)
-          STEP_WITH_MASK(bits, u)
-          __stcs(to, pack(result));
-        }
-      } else {
+          for (int u = 0; u < STEPS; u++, to += out.t) {
+            const real x = lifted[u];
+            NEURON_INPUTS(SET_X)
+            STEP_WITH_MASK(bits, u)
+            __stcs(to, pack(result));
+          }
+        } else {
 #pragma unroll 4
-        for (int u = 0; u < (int)left; u++, to += out.t) {
-          const real x = unpack(ring.row(u, 0)[at.lane]);
-          NEURON_INPUTS(SET_X)
-          STEP_WITH_MASK(bits, u)
-          __stcs(to, pack(result));
+          for (int u = 0; u < (int)left; u++, to += out.t) {
+            const real x = unpack(ring.row(u, 0)[at.lane]);
+            NEURON_INPUTS(SET_X)
+            STEP_WITH_MASK(bits, u)
+            __stcs(to, pack(result));
+          }
+          ring.release();
         }
-        ring.release();
-      }
-      if (MASK) {
-        const int first = (int)(chunk % (LIF_MASK_STEPS / STEPS)) * STEPS;
-        word |= bits << first;
-        if (first + STEPS == LIF_MASK_STEPS || chunk + 1 == chunks) {
-          mask.write(chunk / (LIF_MASK_STEPS / STEPS), 0, word);
-          word = 0;
+        if (MASK) {
+          const int first = (int)(chunk % (LIF_MASK_STEPS / STEPS)) * STEPS;
+          word |= bits << first;
+          if (first + STEPS == LIF_MASK_STEPS || chunk + 1 == chunks) {
+            mask.write(chunk / (LIF_MASK_STEPS / STEPS), 0, word);
+            word = 0;
+          }
         }
       }
+      NEURON_STATES(WRITE_LAST)
     }
   };
   /* The same for all threads of a warp: they meet in wait() and release(). */
@@ -160,22 +183,23 @@ __global__ void __launch_bounds__(NEURONS + 32) stream_forward_kernel(const __gr
   else
 #endif
     walk(constant<1>());
-  NEURON_STATES(WRITE_LAST)
 #else
   (void)a, (void)stages;
 #endif
 }
 
 #if NEURON_MASKABLE
-template <int SYN, int NEURONS>
-__global__ void __launch_bounds__(NEURONS + 32) stream_masked_backward_kernel(const __grid_constant__ lif_args a, int stages) {
+template <int SYN, int LAYOUT>
+__global__ void __launch_bounds__(width<LAYOUT>::NEURONS + 32)
+    stream_masked_backward_kernel(const __grid_constant__ lif_args a, int stages) {
 #if STREAM_DEVICE
   extern __shared__ __align__(16) unsigned char shared_memory[];
   __shared__ stage_barriers barriers;
-  constexpr int STEPS = chunk_of<true, NEURONS>::STEPS;
-  stream<NEURONS, STEPS, 1, true> ring = {shared_memory, &barriers, stages, 0, 0};
-  const place<NEURONS> at(a);
-  const int64_t b = at.b, n = at.first + at.lane;
+  constexpr int NEURONS = width<LAYOUT>::NEURONS;
+  constexpr int STEPS = chunk_of<true, LAYOUT>::STEPS;
+  stream<NEURONS, STEPS, 1, true> ring = {shared_memory, &barriers, stages, ring.bytes_of_stage(a.T), 0, 0};
+  const place<LAYOUT> at(a);
+  const int64_t n = at.first + at.lane;
   constexpr int S = SYN;
   real *workspace = nullptr;
   (void)workspace;
@@ -187,43 +211,50 @@ __global__ void __launch_bounds__(NEURONS + 32) stream_masked_backward_kernel(co
   NEURON_INPUTS(BIND_G_IN)
   ring.open();
   if (threadIdx.x >= NEURONS) {
-    const row_source sources[1] = {row_source(a.grad_out, b, at.first)};
-    ring.feed(sources, column<unsigned>(a.mask, b, at.first), at.count, a.T, true);
+    for (int64_t b = at.b; b < at.end; b += at.apart) {
+      const row_source sources[1] = {row_source(a.grad_out, b, at.first)};
+      ring.feed(sources, column<unsigned>(a.mask, b, at.first), at.count, a.T, true);
+    }
     return;
   }
-  NEURON_PARAMS(READ_PARAM)
-  NEURON_STATES(READ_GRAD_LAST)
-  const column<stored> grad_x(a.grad_inputs[0], b, n);
-  const int64_t chunks = (a.T + STEPS - 1) / STEPS;
-  stored *to = grad_x.at ? grad_x.at + (a.T - 1) * grad_x.t : nullptr;
-  for (int64_t chunk = chunks - 1; chunk >= 0; chunk--) {
-    const int64_t left = a.T - chunk * STEPS;
-    const int first = (int)(chunk % (LIF_MASK_STEPS / STEPS)) * STEPS;
-    real g_x;
-    ring.wait();
-    const unsigned bits = ring.mask_row()[at.lane] >> first;
-    if (left >= STEPS) {
-      real lifted[STEPS];
-#pragma unroll
-      for (int u = 0; u < STEPS; u++) lifted[u] = unpack(ring.row(u, 0)[at.lane]);
-      ring.release();
-#pragma unroll
-      for (int u = STEPS - 1; u >= 0; u--, to -= grad_x.t) {
-        step_backward_masked(S, &p, (int)(bits >> u & 1u), lifted[u], &g, &g, &g_in);
-        NEURON_INPUTS(GET_G_X)
-        if (grad_x.at) __stcs(to, pack(g_x));
-      }
-    } else {
-#pragma unroll 4
-      for (int u = (int)left - 1; u >= 0; u--, to -= grad_x.t) {
-        step_backward_masked(S, &p, (int)(bits >> u & 1u), unpack(ring.row(u, 0)[at.lane]), &g, &g, &g_in);
-        NEURON_INPUTS(GET_G_X)
-        if (grad_x.at) __stcs(to, pack(g_x));
-      }
-      ring.release();
-    }
+  {
+    const int64_t b = at.b;
+    NEURON_PARAMS(READ_PARAM)
   }
-  NEURON_STATES(WRITE_GRAD_FIRST)
+  const int64_t chunks = (a.T + STEPS - 1) / STEPS;
+  for (int64_t b = at.b; b < at.end; b += at.apart) {
+    NEURON_STATES(READ_GRAD_LAST)
+    const column<stored> grad_x(a.grad_inputs[0], b, n);
+    stored *to = grad_x.at ? grad_x.at + (a.T - 1) * grad_x.t : nullptr;
+    for (int64_t chunk = chunks - 1; chunk >= 0; chunk--) {
+      const int64_t left = a.T - chunk * STEPS;
+      const int first = (int)(chunk % (LIF_MASK_STEPS / STEPS)) * STEPS;
+      real g_x;
+      ring.wait();
+      const unsigned bits = ring.mask_row()[at.lane] >> first;
+      if (LAYOUT != SHORT && left >= STEPS) {
+        real lifted[STEPS];
+#pragma unroll
+        for (int u = 0; u < STEPS; u++) lifted[u] = unpack(ring.row(u, 0)[at.lane]);
+        ring.release();
+#pragma unroll
+        for (int u = STEPS - 1; u >= 0; u--, to -= grad_x.t) {
+          step_backward_masked(S, &p, (int)(bits >> u & 1u), lifted[u], &g, &g, &g_in);
+          NEURON_INPUTS(GET_G_X)
+          if (grad_x.at) __stcs(to, pack(g_x));
+        }
+      } else {
+#pragma unroll 4
+        for (int u = (int)left - 1; u >= 0; u--, to -= grad_x.t) {
+          step_backward_masked(S, &p, (int)(bits >> u & 1u), unpack(ring.row(u, 0)[at.lane]), &g, &g, &g_in);
+          NEURON_INPUTS(GET_G_X)
+          if (grad_x.at) __stcs(to, pack(g_x));
+        }
+        ring.release();
+      }
+    }
+    NEURON_STATES(WRITE_GRAD_FIRST)
+  }
 #else
   (void)a, (void)stages;
 #endif
@@ -248,16 +279,17 @@ __device__ __forceinline__ void take_slopes(const struct options &o, const struc
 }
 
 /* From checkpoints. SURROGATE: its number as a constant, or ANY. GRADIENTS: of parameters too. */
-template <int SYN, int SURROGATE, bool GRADIENTS, bool USUAL, int NEURONS>
-__global__ void __launch_bounds__(NEURONS + 32, NEURONS == 128 ? 4 : 1)
+template <int SYN, int SURROGATE, bool GRADIENTS, bool USUAL, int LAYOUT>
+__global__ void __launch_bounds__(width<LAYOUT>::NEURONS + 32, LAYOUT == NARROW ? 1 : 4)
     stream_backward_kernel(const __grid_constant__ lif_args a, int stages) {
 #if STREAM_DEVICE
   extern __shared__ __align__(16) unsigned char shared_memory[];
   __shared__ stage_barriers barriers;
+  constexpr int NEURONS = width<LAYOUT>::NEURONS;
   constexpr int values = 0 NEURON_STATES(COUNT_VALUES);
-  stream<NEURONS, CHUNK, 2> ring = {shared_memory, &barriers, stages, 0, 0};
-  const place<NEURONS> at(a);
-  const int64_t b = at.b, n = at.first + at.lane;
+  stream<NEURONS, CHUNK, 2> ring = {shared_memory, &barriers, stages, ring.bytes_of_stage(a.T), 0, 0};
+  const place<LAYOUT> at(a);
+  const int64_t n = at.first + at.lane;
   constexpr int S = SYN;
   real *workspace = nullptr;
   (void)workspace;
@@ -279,100 +311,116 @@ __global__ void __launch_bounds__(NEURONS + 32, NEURONS == 128 ? 4 : 1)
   NEURON_INPUTS(BIND_G_IN)
   ring.open();
   if (threadIdx.x >= NEURONS) {
-    const row_source sources[2] = {row_source(a.inputs[0], b, at.first), row_source(a.grad_out, b, at.first)};
-    ring.feed(sources, column<unsigned>({}, 0, 0), at.count, a.T, true);
+    for (int64_t b = at.b; b < at.end; b += at.apart) {
+      const row_source sources[2] = {row_source(a.inputs[0], b, at.first), row_source(a.grad_out, b, at.first)};
+      ring.feed(sources, column<unsigned>({}, 0, 0), at.count, a.T, true);
+    }
     return;
   }
   constexpr bool PLAIN = false;
-  real *stash = (real *)(shared_memory + stages * ring.STAGE) + threadIdx.x;
-  NEURON_PARAMS(READ_PARAM)
-  NEURON_PARAMS(CLEAR_GRAD_PARAM)
-  NEURON_STATES(READ_GRAD_LAST)
+  real *stash = (real *)(shared_memory + stages * ring.stage_bytes) + threadIdx.x;
+  {
+    const int64_t b = at.b;
+    NEURON_PARAMS(READ_PARAM)
+  }
   NEURON_INPUTS(LEAVE_OUT_INPUT)
   if (USUAL) { NEURON_USUAL(IGNORE_OPTION, SET_LEFT_OUT) }
-  const column<stored> grad_x(a.grad_inputs[0], b, n);
   const int64_t chunks = (a.T + CHUNK - 1) / CHUNK;
   const auto walk = [&](auto usual) {
     o.usual = decltype(usual)::value;
-    stored *to = grad_x.at ? grad_x.at + (a.T - 1) * grad_x.t : nullptr;
-    int64_t interval_ahead = chunks - 1;
+    int64_t b_ahead = at.b, interval_ahead = chunks - 1;
+    bool more = chunks > 0;
     NEURON_STATES(READ_AHEAD)
-    for (int64_t chunk = chunks - 1; chunk >= 0; chunk--) {
-      const int steps = (int)min((int64_t)CHUNK, a.T - chunk * CHUNK);
-      NEURON_STATES(TAKE_AHEAD)
-      interval_ahead = chunk - 1;
-      NEURON_STATES(READ_AHEAD)
-      ring.wait();
-      const auto take_x = [&](int u) {
-        const real x = unpack(ring.row(u, 0)[at.lane]);
-        NEURON_INPUTS(SET_X)
-      };
-      const auto replay = [&](int u) {
-        int slot = 0;
-        NEURON_STATES(STREAM_STASH)
-        step(S, &o, &p, &s, &in, &s);
-      };
-      const auto back = [&](int u, struct slope spike) {
-        const real g_out = unpack(ring.row(u, 1)[at.lane]);
-        real g_x;
-        step_backward(S, &o, &p, &s, &in, spike, g_out, &g, &g, &g_in, &g_p);
-        NEURON_INPUTS(GET_G_X)
-        if (grad_x.at) __stcs(to, pack(g_x));
-        to -= grad_x.t;
-      };
-      const auto unstash = [&](int u) {
-        int slot = 0;
-        NEURON_STATES(STREAM_UNSTASH)
-      };
-      if (o.usual && steps == CHUNK) {
-#pragma unroll 5
-        for (int u = 0; u + 1 < CHUNK; u++) {
-          take_x(u);
-          replay(u);
+    for (int64_t b = at.b; b < at.end; b += at.apart) {
+      NEURON_PARAMS(CLEAR_GRAD_PARAM)
+      NEURON_STATES(READ_GRAD_LAST)
+      const column<stored> grad_x(a.grad_inputs[0], b, n);
+      stored *to = grad_x.at ? grad_x.at + (a.T - 1) * grad_x.t : nullptr;
+      for (int64_t chunk = chunks - 1; chunk >= 0; chunk--) {
+        const int steps = (int)min((int64_t)CHUNK, a.T - chunk * CHUNK);
+        NEURON_STATES(TAKE_AHEAD)
+        if (LAYOUT == SHORT) {
+          b_ahead += at.apart;
+          more = b_ahead < at.end;
+        } else {
+          interval_ahead = chunk - 1;
+          more = interval_ahead >= 0;
         }
-        take_x(CHUNK - 1);
-        back(CHUNK - 1, slope_of_step(S, &o, &p, &s, &in));
-        if constexpr (SURROGATE != ANY) {
-#pragma unroll GROUP
-          for (int u = CHUNK - 2; u >= 0; u--) {
-            unstash(u);
+        NEURON_STATES(READ_AHEAD)
+        ring.wait();
+        const auto take_x = [&](int u) {
+          const real x = unpack(ring.row(u, 0)[at.lane]);
+          NEURON_INPUTS(SET_X)
+        };
+        const auto replay = [&](int u) {
+          int slot = 0;
+          NEURON_STATES(STREAM_STASH)
+          step(S, &o, &p, &s, &in, &s);
+        };
+        const auto back = [&](int u, struct slope spike) {
+          const real g_out = unpack(ring.row(u, 1)[at.lane]);
+          real g_x;
+          step_backward(S, &o, &p, &s, &in, spike, g_out, &g, &g, &g_in, &g_p);
+          NEURON_INPUTS(GET_G_X)
+          if (grad_x.at) __stcs(to, pack(g_x));
+          to -= grad_x.t;
+        };
+        const auto unstash = [&](int u) {
+          int slot = 0;
+          NEURON_STATES(STREAM_UNSTASH)
+        };
+        if (LAYOUT != SHORT && o.usual && steps == CHUNK) {
+#pragma unroll 5
+          for (int u = 0; u + 1 < CHUNK; u++) {
             take_x(u);
-            back(u, slope_of_step(S, &o, &p, &s, &in));
+            replay(u);
+          }
+          take_x(CHUNK - 1);
+          back(CHUNK - 1, slope_of_step(S, &o, &p, &s, &in));
+          if constexpr (SURROGATE != ANY) {
+#pragma unroll GROUP
+            for (int u = CHUNK - 2; u >= 0; u--) {
+              unstash(u);
+              take_x(u);
+              back(u, slope_of_step(S, &o, &p, &s, &in));
+            }
+          } else {
+#pragma unroll 1
+            for (int group = CHUNK - 1 - GROUP; group >= 0; group -= GROUP) {
+              struct point points[GROUP];
+              struct slope slopes[GROUP];
+#pragma unroll
+              for (int u = 0; u < GROUP; u++) {
+                unstash(group + u);
+                take_x(group + u);
+                points[u] = spike_point(S, &o, &p, &s, &in);
+              }
+              take_slopes(o, points, slopes);
+#pragma unroll
+              for (int u = GROUP - 1; u >= 0; u--) {
+                unstash(group + u);
+                take_x(group + u);
+                back(group + u, slopes[u]);
+              }
+            }
           }
         } else {
 #pragma unroll 1
-          for (int group = CHUNK - 1 - GROUP; group >= 0; group -= GROUP) {
-            struct point points[GROUP];
-            struct slope slopes[GROUP];
-#pragma unroll
-            for (int u = 0; u < GROUP; u++) {
-              unstash(group + u);
-              take_x(group + u);
-              points[u] = spike_point(S, &o, &p, &s, &in);
-            }
-            take_slopes(o, points, slopes);
-#pragma unroll
-            for (int u = GROUP - 1; u >= 0; u--) {
-              unstash(group + u);
-              take_x(group + u);
-              back(group + u, slopes[u]);
-            }
+          for (int u = 0; u + 1 < steps; u++) {
+            take_x(u);
+            replay(u);
+          }
+#pragma unroll 1
+          for (int u = steps - 1; u >= 0; u--) {
+            if (u + 1 < steps) unstash(u);
+            take_x(u);
+            back(u, slope_of_step(S, &o, &p, &s, &in));
           }
         }
-      } else {
-#pragma unroll 1
-        for (int u = 0; u + 1 < steps; u++) {
-          take_x(u);
-          replay(u);
-        }
-#pragma unroll 1
-        for (int u = steps - 1; u >= 0; u--) {
-          if (u + 1 < steps) unstash(u);
-          take_x(u);
-          back(u, slope_of_step(S, &o, &p, &s, &in));
-        }
+        ring.release();
       }
-      ring.release();
+      NEURON_STATES(WRITE_GRAD_FIRST)
+      NEURON_PARAMS(WRITE_GRAD_PARAM)
     }
   };
 #if NEURON_MASKABLE
@@ -381,8 +429,6 @@ __global__ void __launch_bounds__(NEURONS + 32, NEURONS == 128 ? 4 : 1)
   else
 #endif
     walk(constant<1>());
-  NEURON_STATES(WRITE_GRAD_FIRST)
-  NEURON_PARAMS(WRITE_GRAD_PARAM)
 #else
   (void)a, (void)stages;
 #endif
@@ -410,17 +456,19 @@ static bool can_stream(const struct lif_args *a, bool backward) {
 
 /* How a kernel's blocks share a multiprocessor. */
 struct sharing {
-  int stages; /* of each block's ring */
-  int shared; /* bytes of shared memory of each block */
+  int resident; /* blocks at once */
+  int stages;   /* of each block's ring */
+  int shared;   /* bytes of shared memory of each block */
 };
 
 /* Enough copies under way to hide the way to memory, but no more: each block reads and writes rows of its own, and an H200 moves
  * fewer bytes a second the more rows it is to serve at once (T 500, B 16, N 16384: 3.75 TB/s with 12 blocks of 128 neurons on a
  * multiprocessor, or 4 of deep rings; 3.9 TB/s with 4 of two stages). Blocks beyond that are kept off by shared memory that nobody
- * uses. */
-static struct sharing share(const struct gpu *gpu, int64_t blocks, int neurons, int stage, int fixed) {
+ * uses. Short sequences need more of them, to hide what goes before and after a sequence. */
+static struct sharing share(const struct gpu *gpu, int64_t T, int64_t blocks, int neurons, int stage, int fixed) {
   const int64_t each = (blocks + gpu->multiprocessors - 1) / gpu->multiprocessors;
-  int resident = (int)(each < RESIDENT_NEURONS / neurons ? each : RESIDENT_NEURONS / neurons), stages, room;
+  const int most = (T <= 2 * CHUNK ? SHORT_NEURONS : RESIDENT_NEURONS) / neurons;
+  int resident = (int)(each < most ? each : most), stages, room;
   for (;; resident--) {
     room = gpu->shared_memory / resident - gpu->reserved;
     if (room > gpu->block_shared) room = gpu->block_shared;
@@ -431,11 +479,11 @@ static struct sharing share(const struct gpu *gpu, int64_t blocks, int neurons, 
     if (resident == 1 || stages * stage + fixed <= room) break;
   }
   const int kept_off = gpu->shared_memory / (resident + 1), needed = stages * stage + fixed;
-  return {stages, needed > kept_off ? needed : kept_off < room ? kept_off : room};
+  return {resident, stages, needed > kept_off ? needed : kept_off < room ? kept_off : room};
 }
 
 /* `reals`: what a thread keeps in shared memory besides. */
-template <auto kernel, int NEURONS, int STAGE>
+template <auto kernel, int LAYOUT, class Stream>
 static int start_stream(const lif_args *a, lif_stream on, int reals) {
   static std::atomic<bool> allowed[MOST_GPUS]; /* all the shared memory there is */
   const int device = gpu_number();
@@ -446,48 +494,60 @@ static int start_stream(const lif_args *a, lif_stream on, int reals) {
     if (error != cudaSuccess) return (int)error;
     allowed[device].store(true, std::memory_order_relaxed);
   }
-  const int64_t blocks = a->B * ((a->N + NEURONS - 1) / NEURONS);
-  const struct sharing sharing = share(gpu, blocks, NEURONS, STAGE, reals * NEURONS * (int)sizeof(real));
-  kernel<<<(unsigned)blocks, NEURONS + 32, (size_t)sharing.shared, on>>>(*a, sharing.stages);
+  constexpr int NEURONS = width<LAYOUT>::NEURONS;
+  const int64_t rows = (a->N + NEURONS - 1) / NEURONS;
+  const struct sharing sharing =
+      share(gpu, a->T, a->B * rows, NEURONS, Stream::bytes_of_stage(a->T), reals * NEURONS * (int)sizeof(real));
+  /* Of short sequences each block takes as many as leave the GPU full. */
+  const int64_t full = ((int64_t)sharing.resident * gpu->multiprocessors + rows - 1) / rows;
+  const int64_t items = LAYOUT == SHORT && full < a->B ? full : a->B;
+  kernel<<<(unsigned)(items * rows), NEURONS + 32, (size_t)sharing.shared, on>>>(*a, sharing.stages);
   return (int)cudaGetLastError();
 }
 
-template <int SYN, int SURROGATE, bool USUAL, int NEURONS>
+template <int SYN, int SURROGATE, bool USUAL, int LAYOUT>
 static int start_stream_backward(const lif_args *a, lif_stream on) {
-  constexpr int stage = stream<NEURONS, CHUNK, 2>::STAGE, stashed = STASHED * (0 NEURON_STATES(COUNT_VALUES));
+  using ring = stream<width<LAYOUT>::NEURONS, CHUNK, 2>;
+  constexpr int stashed = ((LAYOUT == SHORT ? (int)SHORT_STEPS : (int)CHUNK) - 1) * (0 NEURON_STATES(COUNT_VALUES));
   if (a->options.param_gradients)
-    return start_stream<stream_backward_kernel<SYN, SURROGATE, true, USUAL, NEURONS>, NEURONS, stage>(a, on, stashed);
-  return start_stream<stream_backward_kernel<SYN, SURROGATE, false, USUAL, NEURONS>, NEURONS, stage>(a, on, stashed);
+    return start_stream<stream_backward_kernel<SYN, SURROGATE, true, USUAL, LAYOUT>, LAYOUT, ring>(a, on, stashed);
+  return start_stream<stream_backward_kernel<SYN, SURROGATE, false, USUAL, LAYOUT>, LAYOUT, ring>(a, on, stashed);
 }
 
-template <int SYN, bool USUAL, int NEURONS>
+template <int SYN, bool USUAL, int LAYOUT>
 static int launch_stream(const lif_args *a, lif_stream on, bool backward) {
+  constexpr int NEURONS = width<LAYOUT>::NEURONS;
 #if NEURON_MASKABLE
-  constexpr int masked_stage = stream<NEURONS, chunk_of<true, NEURONS>::STEPS, 1, true>::STAGE;
+  constexpr int STEPS = chunk_of<true, LAYOUT>::STEPS;
   if (a->mask.data && !backward)
-    return start_stream<stream_forward_kernel<SYN, true, USUAL, NEURONS>, NEURONS, masked_stage>(a, on, 0);
-  if (a->mask.data) return start_stream<stream_masked_backward_kernel<SYN, NEURONS>, NEURONS, masked_stage>(a, on, 0);
+    return start_stream<stream_forward_kernel<SYN, true, USUAL, LAYOUT>, LAYOUT, stream<NEURONS, STEPS, 1>>(a, on, 0);
+  if (a->mask.data)
+    return start_stream<stream_masked_backward_kernel<SYN, LAYOUT>, LAYOUT, stream<NEURONS, STEPS, 1, true>>(a, on, 0);
 #endif
-  if (!backward)
-    return start_stream<stream_forward_kernel<SYN, false, USUAL, NEURONS>, NEURONS, stream<NEURONS, CHUNK, 1>::STAGE>(a, on, 0);
+  if (!backward) return start_stream<stream_forward_kernel<SYN, false, USUAL, LAYOUT>, LAYOUT, stream<NEURONS, CHUNK, 1>>(a, on, 0);
   if constexpr (USUAL) {
     constexpr int USED = NEURON_DEFAULT_SURROGATE, ALSO_USED = NEURON_SPIKING ? LIF_SURROGATE_step_pwl : USED;
-    if (a->options.surrogate == USED) return start_stream_backward<SYN, USED, true, NEURONS>(a, on);
-    if (a->options.surrogate == ALSO_USED) return start_stream_backward<SYN, ALSO_USED, true, NEURONS>(a, on);
+    if (a->options.surrogate == USED) return start_stream_backward<SYN, USED, true, LAYOUT>(a, on);
+    if (a->options.surrogate == ALSO_USED) return start_stream_backward<SYN, ALSO_USED, true, LAYOUT>(a, on);
   }
 #if NEURON_SPIKING
-  return start_stream_backward<SYN, ANY, false, NEURONS>(a, on);
+  return start_stream_backward<SYN, ANY, false, LAYOUT>(a, on);
 #else
   return (int)cudaErrorInvalidValue;
 #endif
 }
 
-template <int SYN>
+template <int SYN, bool USUAL>
 static int launch_stream(const lif_args *a, lif_stream on, bool backward) {
   /* Wide rows make better use of memory, narrow ones spread few neurons over the GPU. */
-  const bool many = a->B * ((a->N + 127) / 128) >= 2 * this_gpu()->multiprocessors;
+  if (a->B * ((a->N + 127) / 128) < 2 * this_gpu()->multiprocessors) return launch_stream<SYN, USUAL, NARROW>(a, on, backward);
+  if (a->T > 0 && a->T <= SHORT_STEPS) return launch_stream<SYN, USUAL, SHORT>(a, on, backward);
+  return launch_stream<SYN, USUAL, WIDE>(a, on, backward);
+}
+
+template <int SYN>
+static int launch_stream(const lif_args *a, lif_stream on, bool backward) {
   if constexpr (CAN_BE_UNUSUAL)
-    if (!(true NEURON_USUAL(IS_USUAL_OPTION, IS_LEFT_OUT)))
-      return many ? launch_stream<SYN, false, 128>(a, on, backward) : launch_stream<SYN, false, 64>(a, on, backward);
-  return many ? launch_stream<SYN, true, 128>(a, on, backward) : launch_stream<SYN, true, 64>(a, on, backward);
+    if (!(true NEURON_USUAL(IS_USUAL_OPTION, IS_LEFT_OUT))) return launch_stream<SYN, false>(a, on, backward);
+  return launch_stream<SYN, true>(a, on, backward);
 }
