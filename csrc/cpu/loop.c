@@ -16,6 +16,9 @@
  * (measured: a tenth slower with 128, a fourth with 512). Rows that share lines with their neighbours would write two lines in part
  * for every group of them. */
 enum { STREAMED_NEURONS = 32, STREAMED_UNALIGNED_NEURONS = 128 };
+/* Time steps below which the batch items of a tile are tasks in a row, so that its parameters, which take as long as some steps,
+ * are read once. Else the tiles of a batch item are, for they share pages. */
+enum { SHORT_SEQUENCE = 32 };
 #define ROW_PADDING 16 /* reals between rows of scratch: rows a power of two apart would share cache sets */
 
 #define FIELD_KIND(name, KIND) LIF_##KIND,
@@ -288,7 +291,6 @@ static void write_out(const struct row *r, int64_t first, int64_t end) {
 static void forward_tile(struct tile *tile) {
   const struct lif_args *a = tile->a;
   struct row *r = &tile->row;
-  read_params(tile);
   const int can_block = may_block(a) && r->usual && !r->options->smooth; /* forward_row has no other body for them */
   for (int f = 0; f < STATE_COUNT; f++) {
     copy_row_in(tile, &a->first_state[f], 0, lif_width(state_kinds[f], a->S), r->next[f]);
@@ -414,8 +416,7 @@ static void backward_step(struct tile *tile, int64_t t, int k) {
 static void backward_tile(struct tile *tile) {
   const struct lif_args *a = tile->a;
   struct row *r = &tile->row;
-  read_params(tile);
-  for (int f = 0; f < PARAM_COUNT; f++)
+  for (int f = 0; a->options.param_gradients && f < PARAM_COUNT; f++)
     memset(r->g_params[f], 0, (size_t)(r->count * lif_width(param_kinds[f], a->S)) * sizeof(real));
   for (int f = 0; f < STATE_COUNT; f++) copy_row_in(tile, &a->grad_last_state[f], 0, lif_width(state_kinds[f], a->S), r->next[f]);
   if (has_recurrence(a)) copy_row_in(tile, &a->grad_last_state[STATE_COUNT], 0, 1, tile->spikes);
@@ -445,10 +446,11 @@ static void backward_tile(struct tile *tile) {
 
 #define OPTIONAL_BIT(name, KIND) | (LIF_##KIND & LIF_OPTIONAL ? 1 << PARAM_##name : 0)
 
-/* Whether nothing optional was given. */
+/* Whether nothing optional was given, and options are as usual. */
 static int is_bare(const struct lif_args *a) {
   const int optional = 0 NEURON_PARAMS(OPTIONAL_BIT);
-  return a->options.inputs_given == 1 && !(a->options.params_given & optional) && !a->recurrence.weights;
+  return 1 NEURON_USUAL(IS_USUAL_OPTION, IGNORE_PARAM) && a->options.inputs_given == 1 && !(a->options.params_given & optional) &&
+         !a->recurrence.weights;
 }
 
 static int run_tasks(const struct lif_args *a, int64_t begin, int64_t end, int backward) {
@@ -459,16 +461,21 @@ static int run_tasks(const struct lif_args *a, int64_t begin, int64_t end, int b
   lay_out(&tile, memory, backward);
   memset(tile.zeros, 0, (size_t)row_length(a, a->S > 1 ? a->S : 1) * sizeof(real));
   const struct options options = in_precision(&a->options);
+  tile.row.tile = &tile;
+  tile.row.S = a->S;
+  tile.row.bare = is_bare(a);
+  tile.row.mask = a->mask.data ? tile.mask : NULL;
+  tile.row.options = &options;
+  tile.n = -1;
   const int64_t tiles = lif_tiles(a);
   for (int64_t task = begin; task < end; task++) {
-    tile.b = task / tiles;
-    tile.n = task % tiles * a->tile;
-    tile.row.count = a->N - tile.n < a->tile ? a->N - tile.n : a->tile;
-    tile.row.tile = &tile;
-    tile.row.S = a->S;
-    tile.row.bare = is_bare(a);
-    tile.row.mask = a->mask.data ? tile.mask : NULL;
-    tile.row.options = &options;
+    const int64_t n = (a->T < SHORT_SEQUENCE ? task / a->B : task % tiles) * a->tile;
+    tile.b = a->T < SHORT_SEQUENCE ? task % a->B : task / tiles;
+    if (tile.n != n) {
+      tile.n = n;
+      tile.row.count = a->N - n < a->tile ? a->N - n : a->tile;
+      read_params(&tile);
+    }
     if (backward)
       backward_tile(&tile);
     else

@@ -38,7 +38,7 @@ struct row {
   int steps;                   /* 1 or BLOCK */
   int few;                     /* counts above one have not been met in this word of the mask: likely they will not be */
   int S;
-  int bare;  /* nothing optional was given, and there is no recurrence */
+  int bare;  /* nothing optional was given, options are as usual, and there is no recurrence */
   int usual; /* usual() holds for every neuron of the row */
   const struct options *options;
   uint32_t *mask; /* or NULL; `bit` of its words is this step's */
@@ -124,6 +124,10 @@ struct row {
 #define LEAVE_OUT_RECURRENT(member) member = (real *)left_out;
 #define LEAVE_OUT_INPUT(name, KIND) LEAVE_OUT_##KIND(in.name)
 #define LEAVE_OUT_PARAM(name, KIND) LEAVE_OUT_##KIND(p.name)
+#define SET_BARE      \
+  o.inputs_given = 1; \
+  o.params_given = 0; \
+  NEURON_USUAL(SET_USUAL_OPTION, IGNORE_PARAM)
 
 /* few: counts are taken to be below two. Returns whether one may not have been: the neuron is then still at its threshold after the
  * reset, or its count was NaN for a membrane of -inf. */
@@ -131,10 +135,7 @@ LIF_FN int forward_body(const struct row *row, struct options o, int S, int step
   const struct row r = *row;
   const real left_out[2] = {REAL(-0.0), REAL(-0.0)};
   (void)left_out;
-  if (bare) {
-    o.inputs_given = 1;
-    o.params_given = 0;
-  }
+  if (bare) { SET_BARE }
   o.few = few;
   const uint32_t earlier = (1u << r.bit) - 1; /* steps of the mask's words */
   int many = 0;
@@ -184,9 +185,12 @@ LIF_FN int forward_body(const struct row *row, struct options o, int S, int step
   return many;
 }
 
-LIF_FN void backward_body(const struct row *row, struct options o, int S) {
+LIF_FN void backward_body(const struct row *row, struct options o, int S, int bare) {
   const struct row r = *row;
-  enum { k = 0, bare = 0 };
+  enum { k = 0 };
+  const real left_out[2] = {REAL(-0.0), REAL(-0.0)};
+  (void)left_out;
+  if (bare) { SET_BARE }
   for (int64_t first = 0; first < r.count; first += r.group) {
     const int64_t end = first + r.group < r.count ? first + r.group : r.count;
     LIF_INDEPENDENT
@@ -201,6 +205,10 @@ LIF_FN void backward_body(const struct row *row, struct options o, int S) {
       NEURON_STATES(LOAD_NEXT)
       NEURON_INPUTS(BIND_G_INPUT)
       if (o.param_gradients) { NEURON_PARAMS(LOAD_G_PARAM) }
+      if (bare) {
+        NEURON_PARAMS(LEAVE_OUT_PARAM)
+        NEURON_INPUTS(LEAVE_OUT_INPUT)
+      }
       step_backward(S, &o, &p, &s, &in, slope_of_step(S, &o, &p, &s, &in), AT(r.out)[n], &next, &next, &g_in, &g_p);
       NEURON_STATES(STORE_NEXT)
       NEURON_INPUTS(STORE_G_INPUT)
@@ -336,13 +344,18 @@ static void masked_backward_row(const struct row *row) {
 
 /* And with the choice of whether parameters have gradients constant: a condition inside the loop would be vectorised by
  * masks, which touch more memory than is written. */
-#define WITH_CONSTANT_GRADIENTS           \
-  if (o.param_gradients) {                \
-    o.param_gradients = 1;                \
-    WITH_CONSTANT_SYNAPSES(backward_body) \
-  } else {                                \
-    o.param_gradients = 0;                \
-    WITH_CONSTANT_SYNAPSES(backward_body) \
+#define WITH_CONSTANT_GRADIENTS(bare)           \
+  if (o.param_gradients) {                      \
+    o.param_gradients = 1;                      \
+    WITH_CONSTANT_SYNAPSES(backward_body, bare) \
+  } else {                                      \
+    o.param_gradients = 0;                      \
+    WITH_CONSTANT_SYNAPSES(backward_body, bare) \
+  }
+#define WHERE_SURROGATE_IS(name) \
+  if (o.surrogate == (name)) {   \
+    o.surrogate = name;          \
+    WITH_CONSTANT_GRADIENTS(1)   \
   }
 
 static void backward_row(const struct row *row) {
@@ -350,19 +363,24 @@ static void backward_row(const struct row *row) {
 #define LIF_CASE(name, class_name, params, window) \
   case LIF_SURROGATE_##name:                       \
     o.surrogate = LIF_SURROGATE_##name;            \
-    WITH_CONSTANT_GRADIENTS                        \
+    WITH_CONSTANT_GRADIENTS(0)                     \
     break;
   if (!o.smooth && row->usual) {
     o.smooth = 0;
     o.usual = 1;
 #if NEURON_SPIKING
+    if (row->bare) { /* as on CUDA: with the neuron's usual surrogate and StepPWL */
+      WHERE_SURROGATE_IS(NEURON_DEFAULT_SURROGATE)
+      WHERE_SURROGATE_IS(LIF_SURROGATE_step_pwl)
+    }
     switch (o.surrogate) { LIF_SURROGATES(LIF_CASE) }
 #else
-    WITH_CONSTANT_GRADIENTS
+    if (row->bare) { WITH_CONSTANT_GRADIENTS(1) }
+    WITH_CONSTANT_GRADIENTS(0)
 #endif
   }
 #undef LIF_CASE
-  backward_body(row, o, row->S);
+  backward_body(row, o, row->S, 0);
 }
 
 #endif

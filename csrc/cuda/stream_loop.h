@@ -18,11 +18,6 @@
 #define LEAVE_OUT_INPUT(name, KIND) LEAVE_OUT_##KIND(in.name)
 
 /* The neuron's usual case (neuron.h): asked of a launch, and told to the compiler. */
-#define IGNORE_OPTION(name, constant)
-#define IGNORE_PARAM(name)
-#define IS_USUAL_OPTION(name, constant) &&a->options.values[OPTION_##name] == (constant)
-#define IS_LEFT_OUT(name) &&!(a->options.params_given >> PARAM_##name & 1)
-#define SET_USUAL_OPTION(name, constant) o.values[OPTION_##name] = REAL(constant);
 #define SET_NOT_GIVEN(name) o.params_given &= ~(1 << PARAM_##name);
 #define SET_LEFT_OUT(name) p.name = REAL(-0.0);
 #define COUNT_OPTION(name, constant) +1

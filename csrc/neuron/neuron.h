@@ -72,6 +72,13 @@
 #define INPUT_GIVEN(options, name) ((options)->inputs_given >> INPUT_##name & 1)
 #define PARAM_GIVEN(options, name) ((options)->params_given >> PARAM_##name & 1)
 
+/* The neuron's usual case, NEURON_USUAL(OPTION_IS, LEFT_OUT): asked of a launch `a`, and told to the compiler. */
+#define IGNORE_OPTION(name, constant)
+#define IGNORE_PARAM(name)
+#define IS_USUAL_OPTION(name, constant) &&a->options.values[OPTION_##name] == (constant)
+#define IS_LEFT_OUT(name) &&!(a->options.params_given >> PARAM_##name & 1)
+#define SET_USUAL_OPTION(name, constant) o.values[OPTION_##name] = REAL(constant);
+
 /* For files compiled once a neuron, with -DNEURON=<name>. */
 #define LIF_STRING_(token) #token
 #define LIF_STRING(token) LIF_STRING_(token)
