@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from cases import CASES, SURROGATES, assert_same_bits, leaves, loss, make, only_sequences, outputs, same_bits
+from cases import CASES, SURROGATES, assert_same_bits, gradients, leaves, loss, make, only_sequences, outputs, same_bits
 
 import torch_lif as lif
 
@@ -31,17 +31,17 @@ def total_of(result):
 
 def assert_records_change_nothing(case, arguments, differentiated=leaves, **options):
     """A call against one with records, which takes the general kernels; and its outputs against the plain loop's."""
-    results, gradients = [], []
+    results, found_gradients = [], []
     for record in ((), case.records):
         copy, found = differentiated(arguments)
         result = case.fused(**copy, **options, record=record)
         grads = torch.autograd.grad(total_of(result), list(found.values()), allow_unused=True)
         results.append(result)
-        gradients.append(dict(zip(found, grads, strict=True)))
+        found_gradients.append(dict(zip(found, grads, strict=True)))
     for name, value in outputs(results[0]).items():
         assert same_bits(value, outputs(results[1])[name]), name
-    for name, grad in gradients[0].items():
-        expected = gradients[1][name]
+    for name, grad in found_gradients[0].items():
+        expected = found_gradients[1][name]
         if grad is None or expected is None:
             assert grad is expected, name
         else:
@@ -79,6 +79,32 @@ def test_every_surrogate(case, surrogate, target):
     arguments = make(case, 50, 2, 68, device=target, seed=35, with_inputs=False)
     for differentiated in (leaves, only_sequences):
         assert_records_change_nothing(case, arguments, differentiated, surrogate=surrogate)
+
+
+OPTIONS = [
+    *(("alif", option) for option in ({}, {"norm_input": False}, {"norm_input": "state"}, {"max_spikes": 3})),
+    *(("alif", option) for option in ({"zero_adaptation": True}, {"threshold_gradient": False})),
+    *(("cuba", {"synapse": synapse}) for synapse in ("delayed", "delayed_increment", "at_once")),
+    *(("cuba", option) for option in ({"leaky": False}, {"reset_gradient": True})),
+    *(("li", {"synapse": synapse}) for synapse in ("delayed", "delayed_increment", "at_once")),
+]
+
+
+@pytest.mark.parametrize(("label", "option"), OPTIONS, ids=str)
+def test_each_option_alone(label, option, target):
+    """With nothing optional given: options are then constants of the kernels where they are as usual."""
+    case = next(case for case in CASES if str(case) == label)
+    for surrogate in ({}, {"surrogate": lif.StepPWL()}, {"surrogate": lif.Gaussian(mu=0.1)}) if case.spiking else ({},):
+        for dtype, steps in ((torch.float32, 50), (torch.float64, case.steps)):
+            arguments = make(case, steps, 2, 68, dtype=dtype, device=target, seed=37, with_inputs=False) | option | surrogate
+            for name in ("leak", "reset" if label == "cuba" else "", "v_leak"):
+                arguments.pop(name, None)
+            if dtype == torch.float32:
+                assert_records_change_nothing(case, arguments)
+            else:
+                expected = gradients(case.reference, arguments)[1]
+                for name, grad in gradients(case.fused, arguments)[1].items():
+                    torch.testing.assert_close(grad, expected[name], rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", [WIDE, *SHORT], ids=str)
