@@ -9,6 +9,9 @@ import functools
 import torch
 from cases import CASES, PAIRS, gradients, make
 
+MANY = ((37, 150, 260), (4, 1600, 132))
+"""T, B, N for blocks of 128 neurons, and for those that take several short sequences."""
+
 
 def main() -> None:
     """Every pair of neuron and surrogate in float32, every neuron in the other storage types."""
@@ -25,10 +28,15 @@ def main() -> None:
             gradients(functools.partial(case.fused, **options), arguments)
             count += 1
     for case in [case for case in CASES if case.name == "lif" and case.synapses < 2 and not case.recurrent]:
-        for neurons in (72, 67):  # from the mask, by both kinds of kernel
-            arguments = make(case, T=37, B=2, neurons=neurons, device="cuda", with_inputs=False)
+        for steps, batch, neurons in ((37, 2, 72), (37, 2, 67), *MANY):  # from the mask, by every kind of kernel
+            arguments = make(case, T=steps, B=batch, neurons=neurons, device="cuda", with_inputs=False)
             arguments["x"].requires_grad_()
             case.fused(**arguments).spikes.sum().backward()
+            count += 1
+    for case in [case for case in CASES if case.synapses < 2 and not case.recurrent]:
+        for steps, batch, neurons in MANY:
+            arguments = make(case, T=steps, B=batch, neurons=neurons, device="cuda", with_inputs=False)
+            gradients(case.fused, arguments)
             count += 1
     torch.cuda.synchronize()
     print(f"{count} calls")
