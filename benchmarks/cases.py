@@ -61,7 +61,9 @@ class Case:
     name: on the command line and in reports.
     neuron: the function's name in torch_lif.functional and torch_lif.reference, and the op's.
     parameters: the value of the first and of the last neuron, spaced evenly between: each neuron has its own.
-    drive: x is uniform in [0, drive); chosen so that neurons spike about every tenth step.
+    drive: x is uniform in [0, drive); chosen so that neurons spike about every tenth step. Sequences shorter than CHARGED get
+        more, or hardly a neuron would spike before they end.
+    order: integrators from the input to the membrane, which charge it as that power of time.
     states: W of the formulas. Parameters and their gradients are left out of these: they do not grow with T.
     modes: the memory modes that the function knows.
     trainable: whether the backward finds the gradients of all parameters, or that of x alone.
@@ -72,6 +74,7 @@ class Case:
     parameters: Mapping[str, tuple[float, float]]
     drive: float
     states: int
+    order: int = 1
     synapses: int = 0
     modes: tuple[str, ...] = ("recompute", "save")
     trainable: bool = False
@@ -148,6 +151,7 @@ PLAIN = (
         {"decay_mem": (0.90, 0.97), "decay_syn": (0.80, 0.95), "threshold": (0.9, 1.1)},
         drive=0.03,
         states=2,
+        order=2,
         synapses=1,
         modes=tuple(MODES),
     ),
@@ -171,12 +175,17 @@ PLAIN = (
         },
         drive=0.9,
         states=3,
+        order=2,
     ),
     Case("li", "li", {"rate_mem": (0.05, 0.15), "rate_syn": (0.1, 0.3), "v_leak": (0.0, 0.1)}, drive=1.0, states=2),
 )
 CASES = {case.name: case for case in (*PLAIN, *(plain.with_parameters() for plain in PLAIN))}
 DEFAULT = [name for name, case in CASES.items() if not case.trainable or case.family == "cuba-lif"]
 """Measured where no case is named, or `all`."""
+
+
+CHARGED = 14
+"""Time steps."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -203,7 +212,7 @@ def build(case: Case, shape: Shape, dtype: torch.dtype, device: str, surrogate: 
         size = (shape.batch, shape.steps, shape.neurons * width)
         return torch.rand(size, generator=generator, device=device, dtype=dtype).mul_(high)
 
-    x = uniform(max(case.synapses, 1), case.drive).requires_grad_()
+    x = uniform(max(case.synapses, 1), case.drive * max(1.0, CHARGED / shape.steps) ** case.order).requires_grad_()
     state_dtype = torch.float64 if dtype == torch.float64 else torch.float32
     arguments: dict[str, Any] = {}
     for name, (first, last) in case.parameters.items():

@@ -19,7 +19,7 @@ pytest.importorskip("tqdm")
 pytest.importorskip("resource", reason="getrusage() is of Unix")
 
 from benchmarks import cases, cli, contenders, layer, machine, measure, network, peers, report, suite  # noqa: E402
-from benchmarks.cases import CASES, PASSES, Shape  # noqa: E402
+from benchmarks.cases import CASES, PASSES, Shape, build  # noqa: E402
 from benchmarks.contenders import BASELINE, CONTENDERS, OURS  # noqa: E402
 
 SHAPE = Shape(60, 3, 24)
@@ -103,6 +103,16 @@ def test_equations_shared_with_ours(name, arguments):
     ours = getattr(lif.functional, case.neuron)(x, **arguments)[0]
     assert theirs.mean() > 0.02
     assert (theirs != ours).float().mean() < suite.FLIPPED
+
+
+@pytest.mark.parametrize("steps", [4, 8, 16, 100])
+@pytest.mark.parametrize("case", [case for case in CASES.values() if case.spiking], ids=lambda case: case.name)
+def test_neurons_spike_however_short_the_sequence(case, steps):
+    """Or there would be no work that implementations could be compared by."""
+    problem = build(case, Shape(steps, 2, 64), torch.float32, "cpu")
+    with torch.no_grad():
+        rate = float(getattr(lif.functional, case.neuron)(problem.x, **problem.arguments)[0].mean())
+    assert 0.005 < rate < 0.8
 
 
 def test_a_peer_is_measured_beside_the_loop():
