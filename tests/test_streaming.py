@@ -13,7 +13,7 @@ ALWAYS, NEVER = 0, 2**62
 @pytest.fixture(autouse=True)
 def default_afterwards():
     yield
-    _C.set_stream_from(8 << 20)
+    _C.set_stream_from(4 << 20)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
