@@ -151,7 +151,7 @@ def roofline(report: Report, path: Path) -> list[Path]:
                 y = [labels.index((row.case, row.shape, row.dtype)) for row in some]
                 axis.plot(x, y, mark, color=shade, label=name, ms=5, alpha=0.8)
         axis.axvline(1.0, color="k", lw=1)
-        axis.set_xlim(0, 1.15)
+        axis.set_xlim(0, max(1.15, 1.05 * axis.dataLim.x1))
         axis.grid(alpha=0.3)
         axis.set_xlabel("bytes moved at least / time / copy bandwidth", fontsize=8)
         axis.set_title(pass_name, fontsize=9)

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -258,6 +259,16 @@ def test_repeats_and_limits():
     assert len(limited.samples) == 3
     longer = measure.Meter("cpu", measure.Budget(1, 0.1, 10.0)).measure(lambda: time.sleep(0.02))
     assert sum(longer.samples) >= 0.1
+
+
+@pytest.mark.parametrize("count", [1, 5, 4097])
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_memcpy_copies_everything(count, workers, threads):
+    threads(workers)
+    source, target = torch.rand(count), torch.zeros(count)
+    with ThreadPoolExecutor(workers) as pool:
+        measure.memcpy(target, source, pool)
+    assert torch.equal(source, target)
 
 
 def test_fresh_memory_is_counted_as_page_faults():
