@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import functools
 import math
 import resource
 import statistics
@@ -214,20 +215,25 @@ class Meter:
         GPU they are launched while a flush runs, as graphs are: the measure of kernels has no launch in it."""
         others, whole = Others(), self._buffer
         part = whole[: whole.numel() // 4]
-        samples = self._copies(whole, torch.ones_like(whole), repeats)
-        self.once(part.clone)
-        fresh = [self.once(part.clone) for _ in range(repeats)]
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+
+            def copy(target: torch.Tensor, source: torch.Tensor) -> None:
+                if self.device == "cpu":
+                    memcpy(target, source, pool)
+                else:
+                    target.copy_(source)
+
+            samples = self._copies(functools.partial(copy, torch.ones_like(whole), whole), repeats)
+            fresh = [self.once(lambda: copy(torch.empty_like(part), part)) for _ in range(repeats + 1)][1:]
         faults = statistics.mean(faults for _, faults in fresh)
         busy = others.cpus() if self.device == "cpu" else None
         return Copy(2 * whole.nbytes, samples, 2 * part.nbytes, [seconds for seconds, _ in fresh], faults, busy)
 
-    def _copies(self, source: torch.Tensor, target: torch.Tensor, repeats: int) -> list[float]:
-        if self.device == "cpu":
-            with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-                return [self.once(lambda: memcpy(target, source, pool))[0] for _ in range(repeats + 1)][1:]
-        self.once(lambda: target.copy_(source))
+    def _copies(self, copy: Callable[[], object], repeats: int) -> list[float]:
+        self.once(copy)
         samples = []
         for _ in range(repeats):
-            self.flush()
-            samples.append(self.once(lambda: target.copy_(source))[0])
+            if self.device == "cuda":
+                self.flush()
+            samples.append(self.once(copy)[0])
         return samples
