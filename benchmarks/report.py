@@ -197,13 +197,13 @@ class Report:
 
     def header(self) -> str:
         m, versions = self.machine, self.machine["versions"]
-        place = f"{m['processor']}, {m['threads']} threads, {m['instruction_set']}"
+        place, by = f"{m['processor']}, {m['threads']} threads, {m['instruction_set']}", " by memcpy on all threads"
         if "gpu" in m:
-            place = f"{m['gpu']}, CUDA {versions['cuda']}"
+            place, by = f"{m['gpu']}, CUDA {versions['cuda']}", ""
         size, bandwidth, fresh = self.copy.bytes_moved // 2**21, self.copy.bandwidth / 1e9, self.copy.fresh_bandwidth / 1e9
         lines = [
             f"torch_lif {versions['torch_lif']}, PyTorch {versions['torch']}, {place}; {self.date}",
-            f"copy: {bandwidth:.1f} GB/s read + written, arrays of {size} MiB, destination written before; "
+            f"copy{by}: {bandwidth:.1f} GB/s read + written, arrays of {size} MiB, destination written before; "
             f"{fresh:.1f} GB/s into memory that each copy allocates; others: {show(self.copy.others, '.2f')}",
             *self.method,
         ]

@@ -170,7 +170,6 @@
 #define FIELD_KIND(name, KIND) LIF_##KIND,
 static const int input_kinds[] = {NEURON_INPUTS(FIELD_KIND)};
 
-enum { STASHED = CHUNK - 1 };
 enum { WORKSPACE_FIELDS = 2 * (INPUT_COUNT + PARAM_COUNT + STATE_COUNT) };
 
 #if NEURON_MASKABLE

@@ -11,8 +11,8 @@
  *                              needs a gradient; then it also has step_masked, which tells the bit, step_backward_masked and
  *                              usual_neuron
  *   NEURON_INPUTS, NEURON_PARAMS, NEURON_STATES, NEURON_OPTIONS: lists of its fields
- *   NEURON_USUAL               the options and the parameters left out that CUDA has kernels of its own for: OPTION_IS(name, value)
- *                              and LEFT_OUT(name)
+ *   NEURON_USUAL               the options and the parameters left out that kernels have as constants: OPTION_IS(name, value) and
+ *                              LEFT_OUT(name)
  *   NEURON_STRUCTS             (as it stands: it makes the structs below from the lists)
  *   step                       (parameters, state, inputs) -> next state, output
  *   step_backward              its adjoint: (the same, the spike's slope, adjoints of output and next state) -> adjoints of state
