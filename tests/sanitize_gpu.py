@@ -10,9 +10,8 @@ import torch
 from cases import CASES, PAIRS, gradients, make
 
 MANY = ((37, 150, 260), (4, 1600, 132))
-"""T, B, N for blocks of 128 neurons, and for those that take several short sequences. Here a stage of the ring is used more than
-once, and racecheck reports the reads of all lanes of a warp but the first against the copies that come next: it does not seem to
-follow them through __syncwarp to that lane's arrival (release() in stream.h). A build in which all lanes arrive would show."""
+"""T, B, N for blocks of 128 neurons, and for those that take several short sequences: a stage of the
+ring is used more than once."""
 
 
 def main() -> None:

@@ -49,6 +49,19 @@ def test_c_program_under_sanitizers():
     print(done.stdout)
 
 
+@pytest.mark.parametrize("neuron", kernels.neurons())
+@pytest.mark.parametrize("precision", [32, 64])
+def test_step_backward_needs_no_more_than_what_was_kept(neuron, precision, tmp_path):
+    """tests/c/test_kept.c: without gradients of parameters, the CUDA kernels have neither the state nor x at hand."""
+    program = tmp_path / "test_kept"
+    flags = ["-std=c11", "-O1", "-Wall", "-Wextra", *kernels.EXACT_C, f"-DNEURON={neuron}", f"-DLIF_REAL={precision}"]
+    source = ROOT / "tests/c/test_kept.c"
+    cc = shlex.split(os.environ.get("CC", "cc"))
+    subprocess.run([*cc, *flags, f"-I{ROOT / 'csrc/neuron'}", str(source), "-lm", "-o", str(program)], check=True)
+    done = subprocess.run([str(program)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_every_half_number_is_read_and_written(dtype, target):
     """All 65536 of them through an integrator that passes its input on."""

@@ -209,7 +209,8 @@ LIF_FN void backward_body(const struct row *row, struct options o, int S, int ba
         NEURON_PARAMS(LEAVE_OUT_PARAM)
         NEURON_INPUTS(LEAVE_OUT_INPUT)
       }
-      step_backward(S, &o, &p, &s, &in, slope_of_step(S, &o, &p, &s, &in), AT(r.out)[n], &next, &next, &g_in, &g_p);
+      const struct kept kept = keep(S, &o, &p, &s, &in);
+      step_backward(S, &o, &p, &kept, &s, &in, slope_of_step(&o, &p, &kept), AT(r.out)[n], &next, &next, &g_in, &g_p);
       NEURON_STATES(STORE_NEXT)
       NEURON_INPUTS(STORE_G_INPUT)
       if (o.param_gradients) { NEURON_PARAMS(STORE_G_PARAM) }

@@ -177,7 +177,7 @@ enum { WORKSPACE_FIELDS = 2 * (INPUT_COUNT + PARAM_COUNT + STATE_COUNT) };
   {                                                      \
     int open;                                            \
     result = step_masked(S, &o, &p, &s, &in, &s, &open); \
-    word |= (unsigned)open << (bit);                     \
+    if (open) word |= 1u << (bit);                       \
   }
 #else
 #define STEP_WITH_MASK(word, bit) result = step(S, &o, &p, &s, &in, &s);
@@ -300,7 +300,8 @@ __global__ void __launch_bounds__(THREADS) backward_kernel(const lif_args a, rin
       real g_out = grad_out.at ? unpack(grad_out.read(t, 0)) : REAL(0);
       ADD_GRAD_SPIKES(g_out)
       NEURON_STATES(ADD_GRAD_RECORD)
-      step_backward(S, &o, &p, &s, &in, slope_of_step(S, &o, &p, &s, &in), g_out, &g, &g, &g_in, &g_p);
+      const struct kept kept = keep(S, &o, &p, &s, &in);
+      step_backward(S, &o, &p, &kept, &s, &in, slope_of_step(&o, &p, &kept), g_out, &g, &g, &g_in, &g_p);
       NEURON_INPUTS(WRITE_GRAD_INPUT)
       WRITE_GRAD_RECURRENT
     }
@@ -341,7 +342,8 @@ __global__ void __launch_bounds__(THREADS) backward_kernel(const lif_args a, rin
         NEURON_INPUTS(TAKE_INPUT)
         const real g_out = grad_out.at ? ring.take(memory, u, field) : REAL(0);
         NEURON_STATES(ADD_GRAD_RECORD)
-        step_backward(S, &o, &p, &s, &in, slope_of_step(S, &o, &p, &s, &in), g_out, &g, &g, &g_in, &g_p);
+        const struct kept kept = keep(S, &o, &p, &s, &in);
+        step_backward(S, &o, &p, &kept, &s, &in, slope_of_step(&o, &p, &kept), g_out, &g, &g, &g_in, &g_p);
         NEURON_INPUTS(WRITE_GRAD_INPUT)
       }
     }

@@ -1,6 +1,6 @@
 /* Sequences on their way to the registers: a warp of its own copies rows of a block's neurons into a ring of stages in shared
  * memory, some chunks of time steps ahead, so that the walking threads spend no instruction on it. A stage is full when its copies
- * have arrived, and empty when every walking warp has taken them.
+ * have arrived, and empty when every walking thread has taken its own.
  *
  * Asynchronous copies of 16 bytes a lane do better here than bulk copies of a row: the H200 takes one bulk copy of 256 bytes in
  * some 60 cycles of a multiprocessor, which is slower than few neurons walk. */
@@ -69,6 +69,42 @@ struct row_source {
       : at((const stored *)x.data + b * x.b + n * x.n), t(x.t) {}
 };
 
+/* Where a neuron's values of one step after the other go. So that steps stay straight code, values that nobody wants are left out
+ * by a predicate, not by a branch. */
+struct row_target {
+  stored *at;
+  int64_t stride; /* from one step to the next */
+  unsigned wanted;
+
+  __device__ __forceinline__ row_target(const lif_tensor &x, int64_t b, int64_t n, int64_t first, bool backward)
+      : at((stored *)x.data + b * x.b + n * x.n + first * x.t), stride(backward ? -x.t : x.t), wanted(x.data != nullptr) {}
+
+  /* Not told to the compiler as a write to memory: nobody reads it before the kernel's end. */
+  __device__ __forceinline__ void put(real value) {
+    if constexpr (sizeof(stored) == 2)
+      asm volatile("{ .reg .pred p; setp.ne.u32 p, %2, 0; @p st.global.cs.b16 [%0], %1; }" ::"l"(at), "r"(pack_low(value)),
+                   "r"(wanted));
+    else
+      asm volatile("{ .reg .pred p; setp.ne.u32 p, %2, 0; @p st.global.cs.b32 [%0], %1; }" ::"l"(at), "r"(pack_low(value)),
+                   "r"(wanted));
+    at += stride;
+  }
+};
+
+/* A neuron's checkpoints of one state, one after the other: an address made anew takes thirty instructions. */
+struct checkpoint {
+  real *at;
+  bool kept;
+
+  __device__ __forceinline__ checkpoint(const lif_tensor &x, int64_t b, int64_t n, int64_t interval)
+      : at((real *)x.data + interval * x.t + b * x.b + n * x.n), kept(x.data != nullptr) {}
+
+  __device__ __forceinline__ void write(real value) const {
+    if (kept) *at = value;
+  }
+  __device__ __forceinline__ real read(bool there) const { return kept && there ? __ldg(at) : REAL(0); }
+};
+
 /* One block's ring. A stage holds, with MASK, a row of the mask's words, and behind it a chunk of up to STEPS time steps of each of
  * FIELDS sequences, in rows of NEURONS. Everything but `stage` and `parity`, which each thread counts for itself, is the same for
  * all threads. */
@@ -103,7 +139,7 @@ struct stream {
     if (threadIdx.x == 0) {
       for (int k = 0; k < stages; k++) {
         barrier_init(&barriers->full[k], 32);
-        barrier_init(&barriers->empty[k], NEURONS / 32);
+        barrier_init(&barriers->empty[k], NEURONS);
       }
     }
     __syncthreads();
@@ -139,9 +175,9 @@ struct stream {
 
   /* The walking warps. */
   __device__ __forceinline__ void wait() const { barrier_wait(&barriers->full[stage], parity); }
+  /* By every thread: one a warp, after __syncwarp, is no faster, and compute-sanitizer's racecheck cannot follow it. */
   __device__ __forceinline__ void release() {
-    __syncwarp();
-    if ((threadIdx.x & 31) == 0) barrier_arrive(&barriers->empty[stage]);
+    barrier_arrive(&barriers->empty[stage]);
     advance();
   }
 };

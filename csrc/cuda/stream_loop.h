@@ -36,13 +36,15 @@ enum { CAN_BE_UNUSUAL = 0 NEURON_USUAL(COUNT_OPTION, COUNT_PARAM) };
 #define X_OPTIONAL_PER_NEURON(value, index, STATEMENT)
 #define X_RECURRENT(value, index, STATEMENT)
 
-/* The checkpoint of the chunk to come is read while this one is walked. */
+/* One value of a state: S < 2. The checkpoint of the chunk to come is read while this one is walked. */
+#define FIRST_CHECKPOINT(name, KIND) checkpoint checkpoint_##name(a.checkpoints[STATE_##name], b, n, 0);
+#define WRITE_AND_MOVE(name, KIND) \
+  EACH_##KIND(s.name, checkpoint_##name.write(value);) checkpoint_##name.at += a.checkpoints[STATE_##name].t;
 #define BIND_AHEAD(name, KIND) BIND_##KIND(ahead, name)
-#define READ_AHEAD(name, KIND)                                                                 \
-  {                                                                                            \
-    const column<real> from(a.checkpoints[STATE_##name], b_ahead, n);                          \
-    EACH_##KIND(ahead.name, value = from.at && more ? from.read(interval_ahead, k) : REAL(0);) \
-  }
+#define LAST_CHECKPOINT(name, KIND) checkpoint checkpoint_##name(a.checkpoints[STATE_##name], at.b, n, chunks - 1);
+#define READ_AHEAD(name, KIND) EACH_##KIND(ahead.name, value = checkpoint_##name.read(more);)
+#define MOVE_AHEAD(name, KIND) \
+  checkpoint_##name.at += LAYOUT == SHORT ? at.apart * a.checkpoints[STATE_##name].b : -a.checkpoints[STATE_##name].t;
 #define TAKE_AHEAD(name, KIND) EACH_##KIND(s.name, value = AT_##KIND(ahead.name);)
 #define AT_PER_NEURON(member) member
 #define AT_OPTIONAL_PER_NEURON(member) member
@@ -122,20 +124,18 @@ __global__ void __launch_bounds__(width<LAYOUT>::NEURONS + 32)
   }
   NEURON_INPUTS(LEAVE_OUT_INPUT)
   if (USUAL) { NEURON_USUAL(IGNORE_OPTION, SET_LEFT_OUT) }
-  const int64_t chunks = (a.T + STEPS - 1) / STEPS;
   const auto walk = [&](auto usual) {
     o.usual = decltype(usual)::value;
     for (int64_t b = at.b; b < at.end; b += at.apart) {
       NEURON_STATES(READ_FIRST)
-      const column<stored> out(a.out, b, n);
-      const column<unsigned> mask(a.mask, b, n);
-      stored *to = out.at;
-      unsigned word = 0;
-      for (int64_t chunk = 0; chunk < chunks; chunk++) {
-        const int64_t interval_index = chunk, left = a.T - chunk * STEPS;
+      row_target out(a.out, b, n, 0, false);
+      unsigned *words = column<unsigned>(a.mask, b, n).at, word = 0;
+      int first = 0; /* step of the mask's word */
+      NEURON_STATES(FIRST_CHECKPOINT)
+      for (int64_t left = a.T; left > 0; left -= STEPS) {
         unsigned bits = 0;
         real result;
-        NEURON_STATES(WRITE_CHECKPOINT)
+        NEURON_STATES(WRITE_AND_MOVE)
         ring.wait();
         if (LAYOUT != SHORT && left >= STEPS) {
           real lifted[STEPS];
@@ -143,35 +143,36 @@ __global__ void __launch_bounds__(width<LAYOUT>::NEURONS + 32)
           for (int u = 0; u < STEPS; u++) lifted[u] = unpack(ring.row(u, 0)[at.lane]);
           ring.release();
 #pragma unroll
-          for (int u = 0; u < STEPS; u++, to += out.t) {
+          for (int u = 0; u < STEPS; u++) {
             const real x = lifted[u];
             NEURON_INPUTS(SET_X)
             STEP_WITH_MASK(bits, u)
-            __stcs(to, pack(result));
+            out.put(result);
           }
         } else {
 #pragma unroll 4
-          for (int u = 0; u < (int)left; u++, to += out.t) {
+          for (int u = 0; u < (int)left; u++) {
             const real x = unpack(ring.row(u, 0)[at.lane]);
             NEURON_INPUTS(SET_X)
             STEP_WITH_MASK(bits, u)
-            __stcs(to, pack(result));
+            out.put(result);
           }
           ring.release();
         }
         if (MASK) {
-          const int first = (int)(chunk % (LIF_MASK_STEPS / STEPS)) * STEPS;
           word |= bits << first;
-          if (first + STEPS == LIF_MASK_STEPS || chunk + 1 == chunks) {
-            mask.write(chunk / (LIF_MASK_STEPS / STEPS), 0, word);
-            word = 0;
+          first += STEPS;
+          if (first == LIF_MASK_STEPS || left <= STEPS) {
+            *words = word;
+            words += a.mask.t;
+            word = first = 0;
           }
         }
       }
       NEURON_STATES(WRITE_LAST)
     }
   };
-  /* The same for all threads of a warp: they meet in wait() and release(). */
+  /* The same for all threads of a warp, so that they walk together. */
 #if NEURON_MASKABLE
   if (!__all_sync(~0u, usual_neuron(&o, &p)))
     walk(constant<0>());
@@ -219,8 +220,7 @@ __global__ void __launch_bounds__(width<LAYOUT>::NEURONS + 32)
   const int64_t chunks = (a.T + STEPS - 1) / STEPS;
   for (int64_t b = at.b; b < at.end; b += at.apart) {
     NEURON_STATES(READ_GRAD_LAST)
-    const column<stored> grad_x(a.grad_inputs[0], b, n);
-    stored *to = grad_x.at ? grad_x.at + (a.T - 1) * grad_x.t : nullptr;
+    row_target grad_x(a.grad_inputs[0], b, n, a.T - 1, true);
     for (int64_t chunk = chunks - 1; chunk >= 0; chunk--) {
       const int64_t left = a.T - chunk * STEPS;
       const int first = (int)(chunk % (LIF_MASK_STEPS / STEPS)) * STEPS;
@@ -233,17 +233,17 @@ __global__ void __launch_bounds__(width<LAYOUT>::NEURONS + 32)
         for (int u = 0; u < STEPS; u++) lifted[u] = unpack(ring.row(u, 0)[at.lane]);
         ring.release();
 #pragma unroll
-        for (int u = STEPS - 1; u >= 0; u--, to -= grad_x.t) {
+        for (int u = STEPS - 1; u >= 0; u--) {
           step_backward_masked(S, &p, (int)(bits >> u & 1u), lifted[u], &g, &g, &g_in);
           NEURON_INPUTS(GET_G_X)
-          if (grad_x.at) __stcs(to, pack(g_x));
+          grad_x.put(g_x);
         }
       } else {
 #pragma unroll 4
-        for (int u = (int)left - 1; u >= 0; u--, to -= grad_x.t) {
+        for (int u = (int)left - 1; u >= 0; u--) {
           step_backward_masked(S, &p, (int)(bits >> u & 1u), unpack(ring.row(u, 0)[at.lane]), &g, &g, &g_in);
           NEURON_INPUTS(GET_G_X)
-          if (grad_x.at) __stcs(to, pack(g_x));
+          grad_x.put(g_x);
         }
         ring.release();
       }
@@ -273,6 +273,15 @@ __device__ __forceinline__ void take_slopes(const struct options &o, const struc
 #undef LIF_CASE
 }
 
+/* Of a step of the chunk being replayed: with gradients of parameters the states before it, otherwise what is kept of it. */
+#define COUNT_KEPT(name) +1
+#define STASH_KEPT(name) stash[(u * values + slot++) * NEURONS] = kept.name;
+#define UNSTASH_KEPT(name) kept.name = stash[(u * values + slot++) * NEURONS];
+template <int SYN, bool GRADIENTS>
+struct stashed {
+  enum { VALUES = GRADIENTS ? (0 NEURON_STATES(COUNT_VALUES)) : (0 NEURON_KEPT(COUNT_KEPT)) };
+};
+
 /* From checkpoints. SURROGATE: its number as a constant, or ANY. GRADIENTS: of parameters too. */
 template <int SYN, int SURROGATE, bool GRADIENTS, bool USUAL, int LAYOUT>
 __global__ void __launch_bounds__(width<LAYOUT>::NEURONS + 32, LAYOUT == NARROW ? 1 : 4)
@@ -281,7 +290,7 @@ __global__ void __launch_bounds__(width<LAYOUT>::NEURONS + 32, LAYOUT == NARROW 
   extern __shared__ __align__(16) unsigned char shared_memory[];
   __shared__ stage_barriers barriers;
   constexpr int NEURONS = width<LAYOUT>::NEURONS;
-  constexpr int values = 0 NEURON_STATES(COUNT_VALUES);
+  constexpr int values = stashed<SYN, GRADIENTS>::VALUES;
   stream<NEURONS, CHUNK, 2> ring = {shared_memory, &barriers, stages, ring.bytes_of_stage(a.T), 0, 0};
   const place<LAYOUT> at(a);
   const int64_t n = at.first + at.lane;
@@ -323,14 +332,14 @@ __global__ void __launch_bounds__(width<LAYOUT>::NEURONS + 32, LAYOUT == NARROW 
   const int64_t chunks = (a.T + CHUNK - 1) / CHUNK;
   const auto walk = [&](auto usual) {
     o.usual = decltype(usual)::value;
-    int64_t b_ahead = at.b, interval_ahead = chunks - 1;
+    int64_t b_ahead = at.b;
     bool more = chunks > 0;
+    NEURON_STATES(LAST_CHECKPOINT)
     NEURON_STATES(READ_AHEAD)
     for (int64_t b = at.b; b < at.end; b += at.apart) {
       NEURON_PARAMS(CLEAR_GRAD_PARAM)
       NEURON_STATES(READ_GRAD_LAST)
-      const column<stored> grad_x(a.grad_inputs[0], b, n);
-      stored *to = grad_x.at ? grad_x.at + (a.T - 1) * grad_x.t : nullptr;
+      row_target grad_x(a.grad_inputs[0], b, n, a.T - 1, true);
       for (int64_t chunk = chunks - 1; chunk >= 0; chunk--) {
         const int steps = (int)min((int64_t)CHUNK, a.T - chunk * CHUNK);
         NEURON_STATES(TAKE_AHEAD)
@@ -338,9 +347,9 @@ __global__ void __launch_bounds__(width<LAYOUT>::NEURONS + 32, LAYOUT == NARROW 
           b_ahead += at.apart;
           more = b_ahead < at.end;
         } else {
-          interval_ahead = chunk - 1;
-          more = interval_ahead >= 0;
+          more = chunk > 0;
         }
+        NEURON_STATES(MOVE_AHEAD)
         NEURON_STATES(READ_AHEAD)
         ring.wait();
         const auto take_x = [&](int u) {
@@ -349,67 +358,77 @@ __global__ void __launch_bounds__(width<LAYOUT>::NEURONS + 32, LAYOUT == NARROW 
         };
         const auto replay = [&](int u) {
           int slot = 0;
-          NEURON_STATES(STREAM_STASH)
+          take_x(u);
+          if constexpr (GRADIENTS) {
+            NEURON_STATES(STREAM_STASH)
+          } else {
+            const struct kept kept = keep(S, &o, &p, &s, &in);
+            NEURON_KEPT(STASH_KEPT)
+          }
+          (void)slot;
           step(S, &o, &p, &s, &in, &s);
         };
-        const auto back = [&](int u, struct slope spike) {
+        const auto recall = [&](int u) {
+          int slot = 0;
+          struct kept kept;
+          if constexpr (GRADIENTS) {
+            NEURON_STATES(STREAM_UNSTASH)
+            take_x(u);
+            kept = keep(S, &o, &p, &s, &in);
+          } else {
+            NEURON_KEPT(UNSTASH_KEPT)
+          }
+          (void)slot;
+          return kept;
+        };
+        const auto last = [&](int u) {
+          take_x(u);
+          return keep(S, &o, &p, &s, &in);
+        };
+        const auto back = [&](int u, const struct kept &kept, struct slope spike) {
           const real g_out = unpack(ring.row(u, 1)[at.lane]);
           real g_x;
-          step_backward(S, &o, &p, &s, &in, spike, g_out, &g, &g, &g_in, &g_p);
+          step_backward(S, &o, &p, &kept, &s, &in, spike, g_out, &g, &g, &g_in, &g_p);
           NEURON_INPUTS(GET_G_X)
-          if (grad_x.at) __stcs(to, pack(g_x));
-          to -= grad_x.t;
-        };
-        const auto unstash = [&](int u) {
-          int slot = 0;
-          NEURON_STATES(STREAM_UNSTASH)
+          grad_x.put(g_x);
         };
         if (LAYOUT != SHORT && o.usual && steps == CHUNK) {
 #pragma unroll 5
-          for (int u = 0; u + 1 < CHUNK; u++) {
-            take_x(u);
-            replay(u);
-          }
-          take_x(CHUNK - 1);
-          back(CHUNK - 1, slope_of_step(S, &o, &p, &s, &in));
-          if constexpr (SURROGATE != ANY) {
-#pragma unroll GROUP
-            for (int u = CHUNK - 2; u >= 0; u--) {
-              unstash(u);
-              take_x(u);
-              back(u, slope_of_step(S, &o, &p, &s, &in));
-            }
-          } else {
+          for (int u = 0; u + 1 < CHUNK; u++) replay(u);
+          const struct kept at_end = last(CHUNK - 1);
+          back(CHUNK - 1, at_end, slope_of_step(&o, &p, &at_end));
 #pragma unroll 1
-            for (int group = CHUNK - 1 - GROUP; group >= 0; group -= GROUP) {
+          for (int group = CHUNK - 1 - GROUP; group >= 0; group -= GROUP) {
+            if constexpr (SURROGATE != ANY) {
+#pragma unroll
+              for (int u = GROUP - 1; u >= 0; u--) {
+                const struct kept kept = recall(group + u);
+                back(group + u, kept, slope_of_step(&o, &p, &kept));
+              }
+            } else {
+              struct kept kept[GROUP];
               struct point points[GROUP];
               struct slope slopes[GROUP];
 #pragma unroll
               for (int u = 0; u < GROUP; u++) {
-                unstash(group + u);
-                take_x(group + u);
-                points[u] = spike_point(S, &o, &p, &s, &in);
+                kept[u] = recall(group + u);
+                points[u] = spike_point(&p, &kept[u]);
               }
               take_slopes(o, points, slopes);
 #pragma unroll
               for (int u = GROUP - 1; u >= 0; u--) {
-                unstash(group + u);
-                take_x(group + u);
-                back(group + u, slopes[u]);
+                if (GRADIENTS) recall(group + u); /* the state and x */
+                back(group + u, kept[u], slopes[u]);
               }
             }
           }
         } else {
 #pragma unroll 1
-          for (int u = 0; u + 1 < steps; u++) {
-            take_x(u);
-            replay(u);
-          }
+          for (int u = 0; u + 1 < steps; u++) replay(u);
 #pragma unroll 1
           for (int u = steps - 1; u >= 0; u--) {
-            if (u + 1 < steps) unstash(u);
-            take_x(u);
-            back(u, slope_of_step(S, &o, &p, &s, &in));
+            const struct kept kept = u + 1 < steps ? recall(u) : last(u);
+            back(u, kept, slope_of_step(&o, &p, &kept));
           }
         }
         ring.release();
@@ -503,10 +522,12 @@ static int start_stream(const lif_args *a, lif_stream on, int reals) {
 template <int SYN, int SURROGATE, bool USUAL, int LAYOUT>
 static int start_stream_backward(const lif_args *a, lif_stream on) {
   using ring = stream<width<LAYOUT>::NEURONS, CHUNK, 2>;
-  constexpr int stashed = ((LAYOUT == SHORT ? (int)SHORT_STEPS : (int)CHUNK) - 1) * (0 NEURON_STATES(COUNT_VALUES));
+  constexpr int steps = (LAYOUT == SHORT ? (int)SHORT_STEPS : (int)CHUNK) - 1;
   if (a->options.param_gradients)
-    return start_stream<stream_backward_kernel<SYN, SURROGATE, true, USUAL, LAYOUT>, LAYOUT, ring>(a, on, stashed);
-  return start_stream<stream_backward_kernel<SYN, SURROGATE, false, USUAL, LAYOUT>, LAYOUT, ring>(a, on, stashed);
+    return start_stream<stream_backward_kernel<SYN, SURROGATE, true, USUAL, LAYOUT>, LAYOUT, ring>(
+        a, on, steps * stashed<SYN, true>::VALUES);
+  return start_stream<stream_backward_kernel<SYN, SURROGATE, false, USUAL, LAYOUT>, LAYOUT, ring>(
+      a, on, steps * stashed<SYN, false>::VALUES);
 }
 
 template <int SYN, bool USUAL, int LAYOUT>

@@ -28,6 +28,7 @@
   FIELD(adapt_scale, PER_NEURON) \
   FIELD(threshold, PER_NEURON) FIELD(reset_value, OPTIONAL_PER_NEURON) FIELD(min_v, OPTIONAL_PER_NEURON)
 #define NEURON_STATES(FIELD) FIELD(v, PER_NEURON) FIELD(i, PER_SYNAPSE) FIELD(b, PER_NEURON)
+#define NEURON_KEPT(FIELD) FIELD(v) FIELD(threshold) /* membrane potential before the reset; the adaptive threshold */
 #define NEURON_OPTIONS(OPTION) \
   OPTION(norm_input)           \
   OPTION(multi_spikes) OPTION(max_spikes) OPTION(reset_to_value) OPTION(zero_adaptation) OPTION(threshold_gradient)
@@ -37,84 +38,97 @@
 
 NEURON_STRUCTS
 
-/* What both directions compute of a step. */
-struct alif {
-  real current;   /* of the synapse after its decay, or the input */
-  real drive;     /* what the membrane is given of it */
-  real charged;   /* membrane potential before the reset */
-  real threshold; /* the adaptive one */
+/* What a step makes of its input. */
+struct charge {
+  real current; /* of the synapse after its decay, or the input */
+  real drive;   /* what the membrane is given of it */
+};
+
+LIF_FN struct charge charge(int S, const struct options *o, const struct params *p, const struct states *s,
+                            const struct inputs *in) {
+  struct charge c;
+  const real x = in->x[0] + in->rec[0];
+  c.current = S > 0 ? p->decay_syn[0] * (s->i[0] + x) : x;
+  c.drive = choose(OPTION(o, norm_input) != 0, (REAL(1) - p->decay_mem) * c.current, c.current);
+  return c;
+}
+
+LIF_FN struct kept keep(int S, const struct options *o, const struct params *p, const struct states *s, const struct inputs *in) {
+  struct kept c;
+  c.v = p->decay_mem * s->v + charge(S, o, p, s, in).drive;
+  c.threshold = p->threshold + p->adapt_scale * s->b;
+  return c;
+}
+
+/* Spike and reset. */
+struct firing {
   real spikes;
   real silent;     /* [spikes == 0] */
   real subtracted; /* a spike, in the subtractive reset */
   real reset;      /* membrane potential after the reset */
 };
 
-LIF_FN struct alif alif_step(int S, const struct options *o, const struct params *p, const struct states *s,
-                             const struct inputs *in) {
-  struct alif a;
-  const real x = in->x[0] + in->rec[0];
-  a.current = S > 0 ? p->decay_syn[0] * (s->i[0] + x) : x;
-  a.drive = choose(OPTION(o, norm_input) != 0, (REAL(1) - p->decay_mem) * a.current, a.current);
-  a.charged = p->decay_mem * s->v + a.drive;
-  a.threshold = p->threshold + p->adapt_scale * s->b;
-  a.spikes = choose(OPTION(o, multi_spikes) != 0, positive_spike_count(o, a.charged, a.threshold, OPTION(o, max_spikes)),
-                    spike_at_threshold(o, a.charged, a.threshold));
-  a.silent = a.spikes == REAL(0) ? REAL(1) : REAL(0);
-  a.subtracted = choose(PARAM_GIVEN(o, reset_value), p->reset_value, a.threshold);
-  a.reset = choose(OPTION(o, reset_to_value) != 0, a.charged * a.silent + p->reset_value * (REAL(1) - a.silent),
-                   a.charged - a.spikes * a.subtracted);
-  return a;
+LIF_FN struct firing fire(const struct options *o, const struct params *p, const struct kept *c) {
+  struct firing f;
+  f.spikes = choose(OPTION(o, multi_spikes) != 0, positive_spike_count(o, c->v, c->threshold, OPTION(o, max_spikes)),
+                    spike_at_threshold(o, c->v, c->threshold));
+  f.silent = f.spikes == REAL(0) ? REAL(1) : REAL(0);
+  f.subtracted = choose(PARAM_GIVEN(o, reset_value), p->reset_value, c->threshold);
+  f.reset = choose(OPTION(o, reset_to_value) != 0, c->v * f.silent + p->reset_value * (REAL(1) - f.silent),
+                   c->v - f.spikes * f.subtracted);
+  return f;
 }
 
 LIF_FN real step(int S, const struct options *o, const struct params *p, const struct states *s, const struct inputs *in,
                  struct states *next) {
-  const struct alif a = alif_step(S, o, p, s, in);
-  const real adapted = p->decay_adapt * s->b + (REAL(1) - p->decay_adapt) * a.spikes;
-  const real zeroed = a.spikes != REAL(0) ? REAL(0) : adapted;
-  const real above = a.reset - p->min_v;
+  const struct charge input = charge(S, o, p, s, in);
+  const struct kept c = keep(S, o, p, s, in);
+  const struct firing f = fire(o, p, &c);
+  const real adapted = p->decay_adapt * s->b + (REAL(1) - p->decay_adapt) * f.spikes;
+  const real zeroed = f.spikes != REAL(0) ? REAL(0) : adapted;
+  const real above = f.reset - p->min_v;
   next->b = choose(OPTION(o, zero_adaptation) != 0, zeroed, adapted);
-  next->v = choose(PARAM_GIVEN(o, min_v), (above <= REAL(0) ? REAL(0) : above) + p->min_v, a.reset);
-  if (S > 0) next->i[0] = choose(OPTION(o, norm_input) == 2, a.drive, a.current);
-  return a.spikes;
+  next->v = choose(PARAM_GIVEN(o, min_v), (above <= REAL(0) ? REAL(0) : above) + p->min_v, f.reset);
+  if (S > 0) next->i[0] = choose(OPTION(o, norm_input) == 2, input.drive, input.current);
+  return f.spikes;
 }
 
 LIF_FN real most_spikes(const struct options *o) { return OPTION(o, multi_spikes) != 0 ? OPTION(o, max_spikes) : REAL(1); }
 
-LIF_FN struct point spike_point(int S, const struct options *o, const struct params *p, const struct states *s,
-                                const struct inputs *in) {
-  const struct alif a = alif_step(S, o, p, s, in);
-  const struct point at = {a.charged, a.threshold, 0, REAL(0)};
+LIF_FN struct point spike_point(const struct params *p, const struct kept *c) {
+  const struct point at = {c->v, c->threshold, 0, REAL(0)};
+  (void)p;
   return at;
 }
 
-LIF_FN void step_backward(int S, const struct options *o, const struct params *p, const struct states *s, const struct inputs *in,
-                          struct slope spike, real g_out, const struct states *g_next, struct states *g, struct inputs *g_in,
-                          struct params *g_p) {
-  const struct alif a = alif_step(S, o, p, s, in);
+LIF_FN void step_backward(int S, const struct options *o, const struct params *p, const struct kept *c, const struct states *s,
+                          const struct inputs *in, struct slope spike, real g_out, const struct states *g_next, struct states *g,
+                          struct inputs *g_in, struct params *g_p) {
+  const struct firing f = fire(o, p, c);
   const int to_value = OPTION(o, reset_to_value) != 0;
   const int norm = OPTION(o, norm_input) != 0, norm_state = OPTION(o, norm_input) == 2;
-  const real open = a.reset - p->min_v > REAL(0) ? REAL(1) : REAL(0);
+  const real open = f.reset - p->min_v > REAL(0) ? REAL(1) : REAL(0);
   const real free = choose(PARAM_GIVEN(o, min_v), open, REAL(1));
   const real g_reset = g_next->v * free;
-  const real g_adapted = choose(OPTION(o, zero_adaptation) != 0, g_next->b * a.silent, g_next->b);
+  const real g_adapted = choose(OPTION(o, zero_adaptation) != 0, g_next->b * f.silent, g_next->b);
 
   const real g_direct = g_out + g_adapted * (REAL(1) - p->decay_adapt);
-  const real g_spikes = choose(to_value, g_direct, g_direct - g_reset * a.subtracted);
-  const real g_subtracted = choose(to_value, REAL(0), -g_reset * a.spikes);
+  const real g_spikes = choose(to_value, g_direct, g_direct - g_reset * f.subtracted);
+  const real g_subtracted = choose(to_value, REAL(0), -g_reset * f.spikes);
   const real g_surrogate = choose(OPTION(o, threshold_gradient) != 0, g_spikes * spike.threshold, REAL(0));
   const real g_threshold = choose(PARAM_GIVEN(o, reset_value), g_surrogate, g_surrogate + g_subtracted);
-  const real g_charged = choose(to_value, g_reset * a.silent, g_reset) + g_spikes * spike.v;
+  const real g_charged = choose(to_value, g_reset * f.silent, g_reset) + g_spikes * spike.v;
 
   const real g_i = S > 0 ? g_next->i[0] : REAL(0);
   const real g_drive = choose(norm_state, g_charged + g_i, g_charged);
   const real g_scaled = choose(norm, g_drive * (REAL(1) - p->decay_mem), g_drive);
   const real g_current = choose(norm_state, g_scaled, g_scaled + g_i);
   if (o->param_gradients) {
-    g_p->decay_mem += g_charged * s->v - choose(norm, g_drive * a.current, REAL(0));
-    g_p->decay_adapt += g_adapted * (s->b - a.spikes);
+    g_p->decay_mem += g_charged * s->v - choose(norm, g_drive * charge(S, o, p, s, in).current, REAL(0));
+    g_p->decay_adapt += g_adapted * (s->b - f.spikes);
     g_p->adapt_scale += g_threshold * s->b;
     g_p->threshold += g_threshold;
-    g_p->reset_value += choose(to_value, g_reset * (REAL(1) - a.silent), g_subtracted);
+    g_p->reset_value += choose(to_value, g_reset * (REAL(1) - f.silent), g_subtracted);
     g_p->min_v += g_next->v * (REAL(1) - free);
     if (S > 0) g_p->decay_syn[0] += g_current * (s->i[0] + (in->x[0] + in->rec[0]));
   }

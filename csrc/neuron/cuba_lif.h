@@ -31,74 +31,80 @@
   FIELD(leak, OPTIONAL_PER_NEURON) \
   FIELD(reset, OPTIONAL_PER_NEURON) FIELD(threshold, PER_NEURON) FIELD(refractory, OPTIONAL_PER_NEURON)
 #define NEURON_STATES(FIELD) FIELD(v, PER_NEURON) FIELD(i, PER_NEURON) FIELD(refractory, OPTIONAL_PER_NEURON)
+#define NEURON_KEPT(FIELD) FIELD(v) FIELD(mute) /* membrane potential before the reset; whether it is refractory */
 #define NEURON_OPTIONS(OPTION) OPTION(synapse) OPTION(leaky) OPTION(reset_gradient)
 #define NEURON_USUAL(OPTION_IS, LEFT_OUT) OPTION_IS(synapse, SYNAPSE_DELAYED) OPTION_IS(leaky, 1) OPTION_IS(reset_gradient, 0)
 
 NEURON_STRUCTS
 
-/* What both directions compute of a step. */
-struct cuba {
+/* What a step makes of its input. */
+struct charge {
   struct synapse syn;
-  real pull;    /* what rate_mem multiplies */
-  real charged; /* membrane potential before the reset */
-  real spikes;  /* before the refractory period mutes them */
-  real mute;    /* m */
+  real pull; /* what rate_mem multiplies */
 };
 
-LIF_FN struct cuba cuba_step(const struct options *o, const struct params *p, const struct states *s, const struct inputs *in) {
-  struct cuba c;
+LIF_FN struct charge charge(const struct options *o, const struct params *p, const struct states *s, const struct inputs *in) {
+  struct charge c;
   c.syn = synapse(OPTION(o, synapse), s->i, in->x[0], in->rec[0], p->rate_syn);
   c.pull = membrane_pull(OPTION(o, leaky) != 0, s->v, p->leak, c.syn.drive);
-  const real v = s->v + p->rate_mem * c.pull;
-  c.charged = choose(INPUT_GIVEN(o, membrane_hw), in->membrane_hw, v);
-  const real spikes = spike_above_threshold(o, c.charged, p->threshold);
-  c.spikes = choose(INPUT_GIVEN(o, spikes_hw), in->spikes_hw, spikes);
+  return c;
+}
+
+LIF_FN struct kept keep(int S, const struct options *o, const struct params *p, const struct states *s, const struct inputs *in) {
+  struct kept c;
+  (void)S;
+  c.v = choose(INPUT_GIVEN(o, membrane_hw), in->membrane_hw, s->v + p->rate_mem * charge(o, p, s, in).pull);
   c.mute = s->refractory > REAL(0) ? REAL(1) : REAL(0);
   return c;
 }
 
+/* Spikes before the refractory period mutes them. */
+LIF_FN real fire(const struct options *o, const struct params *p, const struct kept *c, const struct inputs *in) {
+  return choose(INPUT_GIVEN(o, spikes_hw), in->spikes_hw, spike_above_threshold(o, c->v, p->threshold));
+}
+
 LIF_FN real step(int S, const struct options *o, const struct params *p, const struct states *s, const struct inputs *in,
                  struct states *next) {
-  const struct cuba c = cuba_step(o, p, s, in);
-  const real after = (REAL(1) - c.spikes) * c.charged + c.spikes * p->reset;
+  const real i = charge(o, p, s, in).syn.next;
+  const struct kept c = keep(S, o, p, s, in);
+  const real spikes = fire(o, p, &c, in);
+  const real after = (REAL(1) - spikes) * c.v + spikes * p->reset;
   const real held = choose(PARAM_GIVEN(o, refractory), (REAL(1) - c.mute) * after + c.mute * p->reset, after);
-  const real unmuted = choose(PARAM_GIVEN(o, refractory), (REAL(1) - c.mute) * c.spikes, c.spikes);
+  const real unmuted = choose(PARAM_GIVEN(o, refractory), (REAL(1) - c.mute) * spikes, spikes);
   const real z = choose(INPUT_GIVEN(o, spikes_hw), in->spikes_hw, unmuted);
   const real rest = s->refractory - c.mute;
-  (void)S;
   next->v = choose(INPUT_GIVEN(o, membrane_hw), in->membrane_hw, held);
-  next->i = c.syn.next;
+  next->i = i;
   next->refractory = (REAL(1) - z) * (rest > REAL(0) ? rest : REAL(0)) + z * p->refractory;
   return z;
 }
 
 LIF_FN real most_spikes(const struct options *o) { return (void)o, REAL(1); }
 
-LIF_FN struct point spike_point(int S, const struct options *o, const struct params *p, const struct states *s,
-                                const struct inputs *in) {
-  const struct point at = {cuba_step(o, p, s, in).charged, p->threshold, 1, REAL(1) / p->threshold};
-  (void)S;
+LIF_FN struct point spike_point(const struct params *p, const struct kept *c) {
+  const struct point at = {c->v, p->threshold, 1, REAL(1) / p->threshold};
   return at;
 }
 
-LIF_FN void step_backward(int S, const struct options *o, const struct params *p, const struct states *s, const struct inputs *in,
-                          struct slope spike, real g_out, const struct states *g_next, struct states *g, struct inputs *g_in,
-                          struct params *g_p) {
-  const struct cuba c = cuba_step(o, p, s, in);
+LIF_FN void step_backward(int S, const struct options *o, const struct params *p, const struct kept *c, const struct states *s,
+                          const struct inputs *in, struct slope spike, real g_out, const struct states *g_next, struct states *g,
+                          struct inputs *g_in, struct params *g_p) {
+  const real spikes = fire(o, p, c, in);
   const real g_i = g_next->i;
-  const real open = choose(PARAM_GIVEN(o, refractory), REAL(1) - c.mute, REAL(1));
+  const real open = choose(PARAM_GIVEN(o, refractory), REAL(1) - c->mute, REAL(1));
   const real g_after = g_next->v * open;
   const int measured = INPUT_GIVEN(o, membrane_hw); /* the membrane is then not reset */
-  const real through_reset = choose(OPTION(o, reset_gradient) != 0 && !measured, g_after * (p->reset - c.charged), REAL(0));
+  const real through_reset = choose(OPTION(o, reset_gradient) != 0 && !measured, g_after * (p->reset - c->v), REAL(0));
   const real g_spikes = g_out * open + through_reset;
-  const real g_v = choose(measured, g_after, g_after * (REAL(1) - c.spikes)) + g_spikes * spike.v;
+  const real g_v = choose(measured, g_after, g_after * (REAL(1) - spikes)) + g_spikes * spike.v;
   const real g_pull = g_v * p->rate_mem;
   (void)S;
   if (o->param_gradients) {
-    g_p->rate_mem += g_v * c.pull;
-    g_p->rate_syn -= g_i * c.syn.drive;
+    const struct charge input = charge(o, p, s, in);
+    g_p->rate_mem += g_v * input.pull;
+    g_p->rate_syn -= g_i * input.syn.drive;
     g_p->leak += choose(OPTION(o, leaky) != 0, g_pull, REAL(0));
-    g_p->reset += (g_next->v - g_after) + choose(measured, REAL(0), g_after * c.spikes);
+    g_p->reset += (g_next->v - g_after) + choose(measured, REAL(0), g_after * spikes);
     g_p->threshold += g_spikes * spike.threshold;
     g_p->refractory = REAL(0);
   }

@@ -17,6 +17,7 @@
 #define NEURON_INPUTS(FIELD) FIELD(x, PER_NEURON) FIELD(membrane_hw, OPTIONAL_PER_NEURON)
 #define NEURON_PARAMS(FIELD) FIELD(rate_mem, PER_NEURON) FIELD(rate_syn, PER_NEURON) FIELD(v_leak, OPTIONAL_PER_NEURON)
 #define NEURON_STATES(FIELD) FIELD(v, PER_NEURON) FIELD(i, PER_NEURON)
+#define NEURON_KEPT(FIELD)
 #define NEURON_OPTIONS(OPTION) OPTION(synapse)
 #define NEURON_USUAL(OPTION_IS, LEFT_OUT)
 
@@ -32,14 +33,20 @@ LIF_FN real step(int S, const struct options *o, const struct params *p, const s
   return next->v;
 }
 
-LIF_FN void step_backward(int S, const struct options *o, const struct params *p, const struct states *s, const struct inputs *in,
-                          struct slope spike, real g_out, const struct states *g_next, struct states *g, struct inputs *g_in,
-                          struct params *g_p) {
-  const struct synapse syn = synapse(OPTION(o, synapse), s->i, in->x, REAL(0), p->rate_syn);
+LIF_FN struct kept keep(int S, const struct options *o, const struct params *p, const struct states *s, const struct inputs *in) {
+  const struct kept nothing = {};
+  (void)S, (void)o, (void)p, (void)s, (void)in;
+  return nothing;
+}
+
+LIF_FN void step_backward(int S, const struct options *o, const struct params *p, const struct kept *c, const struct states *s,
+                          const struct inputs *in, struct slope spike, real g_out, const struct states *g_next, struct states *g,
+                          struct inputs *g_in, struct params *g_p) {
   const real g_v = g_out + g_next->v, g_i = g_next->i;
   const real g_pull = g_v * p->rate_mem;
-  (void)S, (void)spike;
+  (void)S, (void)spike, (void)c;
   if (o->param_gradients) {
+    const struct synapse syn = synapse(OPTION(o, synapse), s->i, in->x, REAL(0), p->rate_syn);
     g_p->rate_mem += g_v * membrane_pull(1, s->v, p->v_leak, syn.drive);
     g_p->rate_syn -= g_i * syn.drive;
     g_p->v_leak += g_pull;

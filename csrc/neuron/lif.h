@@ -17,19 +17,20 @@
 #define NEURON_PARAMS(FIELD) \
   FIELD(decay_mem, PER_NEURON) FIELD(decay_syn, PER_SYNAPSE) FIELD(threshold, PER_NEURON) FIELD(bias, OPTIONAL_PER_NEURON)
 #define NEURON_STATES(FIELD) FIELD(v, PER_NEURON) FIELD(i, PER_SYNAPSE)
+#define NEURON_KEPT(FIELD) FIELD(v) /* membrane potential before the reset */
 #define NEURON_OPTIONS(OPTION) OPTION(max_spikes)
 #define NEURON_USUAL(OPTION_IS, LEFT_OUT) LEFT_OUT(bias)
 
 NEURON_STRUCTS
 
-/* The membrane potential before the reset, and, to keep, the synaptic currents after this step. (A test of the pointer in place of
- * `keep` would be made for every neuron.) */
-LIF_FN real membrane(int S, const struct params *p, const struct states *s, const struct inputs *in, int keep, real *currents) {
+/* The membrane potential before the reset, and, if wanted, the synaptic currents after this step. (A test of the pointer in place
+ * of `wanted` would be made for every neuron.) */
+LIF_FN real membrane(int S, const struct params *p, const struct states *s, const struct inputs *in, int wanted, real *currents) {
   real total = in->x[0] + in->rec[0];
   for (int k = 0; k < S; k++) {
     const real current = ((s->i[k] + in->x[k]) + in->rec[k]) * p->decay_syn[k];
     total = k == 0 ? current : total + current;
-    if (keep) currents[k] = current;
+    if (wanted) currents[k] = current;
   }
   return ((s->v * p->decay_mem + total) + in->noise) + p->bias;
 }
@@ -79,19 +80,23 @@ LIF_FN void step_backward_masked(int S, const struct params *p, int open, real g
 
 LIF_FN real most_spikes(const struct options *o) { return OPTION(o, max_spikes); }
 
-LIF_FN struct point spike_point(int S, const struct options *o, const struct params *p, const struct states *s,
-                                const struct inputs *in) {
-  const struct point at = {membrane(S, p, s, in, 0, 0), p->threshold, 1, PER_THRESHOLD(p)};
+LIF_FN struct kept keep(int S, const struct options *o, const struct params *p, const struct states *s, const struct inputs *in) {
+  const struct kept c = {membrane(S, p, s, in, 0, 0)};
   (void)o;
+  return c;
+}
+
+LIF_FN struct point spike_point(const struct params *p, const struct kept *c) {
+  const struct point at = {c->v, p->threshold, 1, PER_THRESHOLD(p)};
   return at;
 }
 
-LIF_FN void step_backward(int S, const struct options *o, const struct params *p, const struct states *s, const struct inputs *in,
-                          struct slope spike, real g_out, const struct states *g_next, struct states *g, struct inputs *g_in,
-                          struct params *g_p) {
+LIF_FN void step_backward(int S, const struct options *o, const struct params *p, const struct kept *c, const struct states *s,
+                          const struct inputs *in, struct slope spike, real g_out, const struct states *g_next, struct states *g,
+                          struct inputs *g_in, struct params *g_p) {
   const struct adjoint a = adjoint(p, spike.v, g_out, g_next->v);
   if (o->param_gradients) {
-    const real n = spike_count(o, membrane(S, p, s, in, 0, 0), p->threshold, PER_THRESHOLD(p), OPTION(o, max_spikes));
+    const real n = spike_count(o, c->v, p->threshold, PER_THRESHOLD(p), OPTION(o, max_spikes));
     g_p->threshold += a.n * spike.threshold - g_next->v * n;
     g_p->decay_mem += a.v * s->v;
     g_p->bias += a.v;

@@ -11,13 +11,16 @@
  *                              needs a gradient; then it also has step_masked, which tells the bit, step_backward_masked and
  *                              usual_neuron
  *   NEURON_INPUTS, NEURON_PARAMS, NEURON_STATES, NEURON_OPTIONS: lists of its fields
+ *   NEURON_KEPT                what of a step the way back needs, where no parameter needs a gradient: numbers, FIELD(name)
  *   NEURON_USUAL               the options and the parameters left out that kernels have as constants: OPTION_IS(name, value) and
  *                              LEFT_OUT(name)
  *   NEURON_STRUCTS             (as it stands: it makes the structs below from the lists)
  *   step                       (parameters, state, inputs) -> next state, output
- *   step_backward              its adjoint: (the same, the spike's slope, adjoints of output and next state) -> adjoints of state
- *                              and inputs; adjoints of parameters are added to what is there
- *   spike_point, most_spikes   if it spikes: where step_backward's slope is to be taken, (parameters, state, inputs) -> membrane
+ *   keep                       (parameters, state, inputs) -> what is kept of the step
+ *   step_backward              its adjoint: (the same, what was kept, the spike's slope, adjoints of output and next state) ->
+ *                              adjoints of state and inputs; adjoints of parameters are added to what is there. For these alone
+ *                              it reads the state and x
+ *   spike_point, most_spikes   if it spikes: where step_backward's slope is to be taken, (parameters, what was kept) -> membrane
  *                              potential and threshold (struct point), and the most spikes of a step
  * A translation unit holds one neuron, so the names carry no prefix. A member PER_NEURON is a number, a member
  * PER_SYNAPSE or PER_CURRENT points to one number a synapse. g and g_next may be the same struct, and so may s and next:
@@ -37,6 +40,7 @@
 #define RECURRENT(name) real *name;
 
 #define LIF_MEMBER(name, KIND) KIND(name)
+#define LIF_NUMBER(name) real name;
 #define LIF_INPUT_INDEX(name, KIND) INPUT_##name,
 #define LIF_PARAM_INDEX(name, KIND) PARAM_##name,
 #define LIF_STATE_INDEX(name, KIND) STATE_##name,
@@ -52,6 +56,9 @@
   };                                                   \
   struct states {                                      \
     NEURON_STATES(LIF_MEMBER)                          \
+  };                                                   \
+  struct kept {                                        \
+    NEURON_KEPT(LIF_NUMBER)                            \
   };                                                   \
   enum { NEURON_INPUTS(LIF_INPUT_INDEX) INPUT_COUNT }; \
   enum { NEURON_PARAMS(LIF_PARAM_INDEX) PARAM_COUNT }; \

@@ -67,6 +67,20 @@ LIF_FN real real_fma(real x, real y, real z) {
 #endif
 }
 
+/* 1 / x. On CUDA without the branch that a division has for numbers of extreme size, and that the compiler cannot schedule around:
+ * one step of Newton's from the approximate reciprocal, as in the division. The same bits as 1 / x where neither x nor that is
+ * below the smallest normal number; else 0 or infinite. */
+LIF_FN real real_inverse(real x) {
+#if defined(__CUDACC__) && LIF_REAL == 32
+  float near;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(near) : "f"(x));
+  const float error = fmaf(x, near, -1.0f); /* not a number where near is infinite, or x */
+  return fabsf(error) < 1.0f ? fmaf(near, -error, near) : near;
+#else
+  return REAL(1) / x;
+#endif
+}
+
 LIF_FN real real_abs(real x) {
 #if LIF_REAL == 64
   return fabs(x);

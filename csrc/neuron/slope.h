@@ -3,24 +3,21 @@
 #define LIF_SLOPE_H
 
 #if NEURON_SPIKING
-LIF_FN struct slope slope_of_step(int S, const struct options *o, const struct params *p, const struct states *s,
-                                  const struct inputs *in) {
-  return surrogate_slope(o, spike_point(S, o, p, s, in), most_spikes(o));
+LIF_FN struct slope slope_of_step(const struct options *o, const struct params *p, const struct kept *c) {
+  return surrogate_slope(o, spike_point(p, c), most_spikes(o));
 }
 #else /* there is none, and nobody asks for it */
 LIF_FN real most_spikes(const struct options *o) { return (void)o, REAL(0); }
 
-LIF_FN struct point spike_point(int S, const struct options *o, const struct params *p, const struct states *s,
-                                const struct inputs *in) {
+LIF_FN struct point spike_point(const struct params *p, const struct kept *c) {
   const struct point nowhere = {REAL(0), REAL(0), 0, REAL(0)};
-  (void)S, (void)o, (void)p, (void)s, (void)in;
+  (void)p, (void)c;
   return nowhere;
 }
 
-LIF_FN struct slope slope_of_step(int S, const struct options *o, const struct params *p, const struct states *s,
-                                  const struct inputs *in) {
+LIF_FN struct slope slope_of_step(const struct options *o, const struct params *p, const struct kept *c) {
   const struct slope none = {REAL(0), REAL(0)};
-  (void)S, (void)o, (void)p, (void)s, (void)in;
+  (void)o, (void)p, (void)c;
   return none;
 }
 #endif

@@ -29,7 +29,7 @@ LIF_FN int usual(real threshold, real max_spikes) {
 
 /* [v >= threshold] * floor(v / threshold), at most max_spikes: Rockpool's. */
 LIF_FN real spike_count(const struct options *o, real v, real threshold, real per_threshold, real max_spikes) {
-  if (o->smooth) return surrogate_smooth(o, v, threshold, max_spikes);
+  if (o->smooth) return surrogate_smooth(*o, v, threshold, max_spikes);
   const real reached = v >= threshold ? REAL(1) : REAL(0);
 #ifndef __CUDACC__
   (void)per_threshold;
@@ -62,7 +62,7 @@ LIF_FN real reset_by_subtraction(const struct options *o, real v, real n, real t
 
 /* [v > 0] * trunc(v / threshold), at most max_spikes: sinabs' MultiSpike and MaxSpike. */
 LIF_FN real positive_spike_count(const struct options *o, real v, real threshold, real max_spikes) {
-  if (o->smooth) return surrogate_smooth(o, v, threshold, max_spikes);
+  if (o->smooth) return surrogate_smooth(*o, v, threshold, max_spikes);
 #ifdef __CUDACC__
   if (v < REAL(2) * threshold && v > REAL(-1e30) * threshold && threshold > REAL(0)) return v >= threshold ? REAL(1) : REAL(0);
 #endif
@@ -72,13 +72,13 @@ LIF_FN real positive_spike_count(const struct options *o, real v, real threshold
 
 /* [v - threshold >= 0]: sinabs' SingleSpike. */
 LIF_FN real spike_at_threshold(const struct options *o, real v, real threshold) {
-  if (o->smooth) return surrogate_smooth(o, v, threshold, REAL(1));
+  if (o->smooth) return surrogate_smooth(*o, v, threshold, REAL(1));
   return v - threshold >= REAL(0) ? REAL(1) : REAL(0);
 }
 
 /* [v - threshold > 0]: hxtorch's and norse's. */
 LIF_FN real spike_above_threshold(const struct options *o, real v, real threshold) {
-  if (o->smooth) return surrogate_smooth(o, v, threshold, REAL(1));
+  if (o->smooth) return surrogate_smooth(*o, v, threshold, REAL(1));
   return v - threshold > REAL(0) ? REAL(1) : REAL(0);
 }
 

@@ -53,15 +53,15 @@ struct point {
   real per_threshold;
 };
 
-LIF_FN real inverse_threshold(struct point at) { return at.fixed ? at.per_threshold : REAL(1) / at.threshold; }
+LIF_FN real inverse_threshold(struct point at) { return at.fixed ? at.per_threshold : real_inverse(at.threshold); }
 
 /* Rockpool's StepPWL: a window open above threshold - p[0]. */
 LIF_FN struct slope step_pwl_slope(struct point at, const real *p, const real *per, real max_spikes) {
-  const real open = at.v >= at.threshold - p[0] ? REAL(1) : REAL(0);
+  const real open = at.v >= at.threshold - p[0] ? REAL(1) : REAL(0), per_threshold = inverse_threshold(at);
   struct slope d;
   (void)per, (void)max_spikes;
-  d.v = inverse_threshold(at) * open;
-  d.threshold = -(at.v * inverse_threshold(at)) * d.v;
+  d.v = per_threshold * open;
+  d.threshold = -(at.v * per_threshold) * d.v;
   return d;
 }
 
@@ -83,11 +83,11 @@ LIF_FN real periodic_exponential_offset(struct point at, real max_spikes, real *
 
 LIF_FN struct slope periodic_exponential_slope(struct point at, const real *p, const real *per, real max_spikes) {
   real periods;
-  const real offset = periodic_exponential_offset(at, max_spikes, &periods);
+  const real offset = periodic_exponential_offset(at, max_spikes, &periods), per_threshold = inverse_threshold(at);
   struct slope d;
   (void)p;
-  d.v = real_exp(-real_abs(offset) * per[0]) * inverse_threshold(at);
-  d.threshold = -(at.v * inverse_threshold(at)) * d.v;
+  d.v = real_exp(-real_abs(offset) * per[0]) * per_threshold;
+  d.threshold = -(at.v * per_threshold) * d.v;
   return d;
 }
 
@@ -116,7 +116,7 @@ LIF_FN struct slope of_difference(real by_v) {
 LIF_FN struct slope super_spike_slope(struct point at, const real *p, const real *per, real max_spikes) {
   const real base = p[0] * real_abs(at.v - at.threshold) + REAL(1);
   (void)per, (void)max_spikes;
-  return of_difference(p[1] * (REAL(1) / (base * base)));
+  return of_difference(p[1] * real_inverse(base * base));
 }
 
 LIF_FN real super_spike_smooth(real v, real threshold, const real *p, real max_spikes) {
@@ -213,7 +213,7 @@ LIF_FN real sinabs_periodic_exponential_smooth(real v, real threshold, const rea
 LIF_FN struct slope atan_slope(struct point at, const real *p, const real *per, real max_spikes) {
   const real x = REAL(1.5707963267948966) * p[0] * (at.v - at.threshold); /* pi / 2 */
   (void)per, (void)max_spikes;
-  return of_difference(p[0] * REAL(0.5) * (REAL(1) / (REAL(1) + x * x)));
+  return of_difference(p[0] * REAL(0.5) * real_inverse(REAL(1) + x * x));
 }
 
 LIF_FN real atan_smooth(real v, real threshold, const real *p, real max_spikes) {
@@ -225,7 +225,7 @@ LIF_FN real atan_smooth(real v, real threshold, const real *p, real max_spikes) 
 LIF_FN struct slope sigmoid_slope(struct point at, const real *p, const real *per, real max_spikes) {
   const real e = real_exp(-real_abs(p[0] * ((at.v - at.threshold) + p[1])));
   (void)per, (void)max_spikes;
-  return of_difference(p[0] * e * (REAL(1) / ((REAL(1) + e) * (REAL(1) + e))));
+  return of_difference(p[0] * e * real_inverse((REAL(1) + e) * (REAL(1) + e)));
 }
 
 LIF_FN real sigmoid_smooth(real v, real threshold, const real *p, real max_spikes) {
@@ -279,10 +279,11 @@ LIF_FN struct slope surrogate_slope(const struct options *o, struct point at, re
   return none;
 }
 
-LIF_COLD_FN real surrogate_smooth(const struct options *o, real v, real threshold, real max_spikes) {
+/* By value: options whose address was given away would be reread from memory in every step. */
+LIF_COLD_FN real surrogate_smooth(struct options o, real v, real threshold, real max_spikes) {
 #define LIF_CASE(name, class_name, params, window) \
-  case LIF_SURROGATE_##name: return name##_smooth(v, threshold, o->surrogate_params, max_spikes);
-  switch (o->surrogate) { LIF_SURROGATES(LIF_CASE) }
+  case LIF_SURROGATE_##name: return name##_smooth(v, threshold, o.surrogate_params, max_spikes);
+  switch (o.surrogate) { LIF_SURROGATES(LIF_CASE) }
 #undef LIF_CASE
   return REAL(0);
 }
