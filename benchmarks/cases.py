@@ -16,8 +16,8 @@ from torch_lif.surrogate import StepPWL, Surrogate
 
 LEGEND = (
     "T time steps, B batch, N neurons, X inputs a neuron, W state values a neuron, e bytes of an element of x, "
-    "s bytes of a state value (4; float64: 8), C = ceil(T/16) checkpoints (T on CUDA with more than two synapses); parameters and "
-    "their gradients, N values each, are left out"
+    "s bytes of a state value (4; float64: 8), C = ceil(T/16) checkpoints (T on CUDA with more than two synapses), "
+    "M bits of the mask a neuron-step (1; li: 0); parameters and their gradients, N values each, are left out"
 )
 WITH_PARAMETERS = "+parameters"
 """Behind a case's name: the gradients of all its parameters too."""
@@ -27,11 +27,11 @@ TRAINING = "T*B*N*(3*X + 2)*e + B*N*W*s*(2*C + 1)"
 """The forward writes checkpoints too; the backward reads x, the output's gradient and the checkpoints, and writes x's gradient."""
 SAVED = "T*B*N*(3*X + 2)*e + B*N*W*s*(2*T + 1)"
 """As TRAINING, with a state for every step."""
-MASKED = "T*B*N*(2*X + 2)*e + T*B*N/4 + B*N*W*s"
-"""The forward writes one bit a neuron-step; the backward reads the bits and the output's gradient, but not x, and writes x's."""
+MASKED = "T*B*N*(2*X + 2)*e + T*B*N*M/4 + B*N*W*s"
+"""The forward writes a bit a neuron-step, or none; the backward reads them and the output's gradient, but not x, and writes x's."""
 MODES = {"recompute": TRAINING, "save": SAVED, "mask": MASKED}
 """Fewest bytes of a training call, by what the backward finds of the forward: names as of the functions' argument `memory`."""
-KEPT = {"recompute": "B*N*W*s*C", "save": "B*N*W*s*T", "mask": "T*B*N/8"}
+KEPT = {"recompute": "B*N*W*s*C", "save": "B*N*W*s*T", "mask": "T*B*N*M/8"}
 """Bytes that the forward leaves to the backward, beside x (mask: not even that): the part of MODES written once and read once."""
 MODE_OF_OTHERS = "recompute"
 """Whose bytes count for what has no such modes: loops and other libraries. They move more."""
@@ -114,11 +114,13 @@ class Case:
         return _C.neurons()[self.neuron]["spiking"]
 
     def modes_for(self, surrogate: Surrogate | None = None) -> list[str]:
-        """The modes that can be asked for. One bit is enough where the surrogate is a window and no parameter has a gradient."""
+        """The modes to be measured, of those that can be asked for. One bit is enough where the surrogate is a window and no
+        parameter has a gradient. Where nothing spikes either, checkpoints would be written for nobody."""
         if not selectable(self.neuron):
             return []
-        window = isinstance(surrogate or self.surrogate, StepPWL) and not self.trainable
-        return [mode for mode in self.modes if mode != "mask" or window]
+        mask = (not self.spiking or isinstance(surrogate or self.surrogate, StepPWL)) and not self.trainable
+        idle = "mask" if not mask else "" if self.spiking else "recompute"
+        return [mode for mode in self.modes if mode != idle]
 
     def formula(self, pass_name: str, mode: str = MODE_OF_OTHERS) -> str:
         """Fewest bytes that a pass moves, in the symbols of LEGEND."""
@@ -139,6 +141,7 @@ class Case:
             "e": dtype.itemsize,
             "s": 8 if dtype == torch.float64 else 4,
             "C": -(-shape.steps // interval),
+            "M": int(self.spiking),
         }
         return int(eval(formula, {"__builtins__": {}}, values))  # evaluated, so that what is printed is what is used
 
@@ -177,7 +180,14 @@ PLAIN = (
         states=3,
         order=2,
     ),
-    Case("li", "li", {"rate_mem": (0.05, 0.15), "rate_syn": (0.1, 0.3), "v_leak": (0.0, 0.1)}, drive=1.0, states=2),
+    Case(
+        "li",
+        "li",
+        {"rate_mem": (0.05, 0.15), "rate_syn": (0.1, 0.3), "v_leak": (0.0, 0.1)},
+        drive=1.0,
+        states=2,
+        modes=tuple(MODES),
+    ),
 )
 CASES = {case.name: case for case in (*PLAIN, *(plain.with_parameters() for plain in PLAIN))}
 DEFAULT = [name for name, case in CASES.items() if not case.trainable or case.family == "cuba-lif"]

@@ -98,7 +98,12 @@ def test_formulas_count_the_tensors(case, mode, dtype, device):
 
 
 @pytest.mark.parametrize(
-    ("name", "mode"), [(case.name, mode) for case, mode in BY_MODE if case.name in ("lif", "cuba-lif", "alif")]
+    ("name", "mode"),
+    [
+        (case.name, mode)
+        for case, mode in BY_MODE
+        if case.name in ("lif", "cuba-lif", "alif") or (case.name, mode) == ("li", "mask")
+    ],
 )
 def test_the_formulas_know_who_reads_x(name, mode, device):
     """A backward that finds NaN in x's place gives another gradient, unless it does not read x."""

@@ -60,14 +60,16 @@ def test_recording_changes_nothing(case, shape, dtype, target):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("shape", [*SHAPES, LONG, WIDE, *SHORT], ids=str)
-@pytest.mark.parametrize("case", [case for case in PLAIN if case.name == "lif"], ids=str)
+@pytest.mark.parametrize("case", [case for case in PLAIN if case.name in ("lif", "li")], ids=str)
 def test_nothing_optional_at_all(case, shape, dtype, target):
-    """Without a bias, and with gradients of x and the state alone: from the mask where there is one, and from checkpoints."""
+    """Without a bias or a leak's potential, and with gradients of x and the state alone: from the mask where there is one, or from
+    nothing, and from checkpoints."""
     T, B, N = shape
     if B > 3 and target == "cpu":
         pytest.skip("has no such blocks")
     arguments = make(case, T, B, N, dtype=dtype, device=target, seed=34, with_inputs=False)
-    del arguments["bias"]
+    for name in ("bias", "v_leak"):
+        arguments.pop(name, None)
     for memory in [None, *(["recompute"] if case.synapses < 3 or target == "cpu" else [])]:
         assert_records_change_nothing(case, arguments, only_sequences, memory=memory)
 

@@ -80,6 +80,29 @@ def test_the_mask_is_autograd_through_the_reference(surrogate, device):
             torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if case.name == "li"], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(("steps", "neurons"), [(75, 70), (64, 64), (1, 3), (33, 515), (0, 5)])
+def test_a_neuron_that_does_not_spike_needs_nothing(case, dtype, steps, neurons, target):
+    arguments = make(case, T=steps, B=2, neurons=neurons, dtype=dtype, device=target, seed=24)
+
+    def run(function, given=arguments, **options):
+        copy, found = only_sequences(given)
+        result = function(**copy, record=case.records, **options)
+        return result, torch.autograd.grad(loss(result), list(found.values()))
+
+    expected, expected_grads = run(case.fused, memory="recompute")
+    for memory in ("mask", None, "save"):
+        got, grads = run(case.fused, memory=memory)
+        for name, value in outputs(expected).items():
+            assert same_bits(outputs(got)[name], value), (memory, name)
+        for grad, value in zip(grads, expected_grads, strict=True):
+            assert same_bits(grad, value), memory
+    if dtype == torch.float64 and steps > 0:
+        for grad, value in zip(run(case.fused)[1], run(case.reference)[1], strict=True):
+            torch.testing.assert_close(grad, value, rtol=1e-10, atol=1e-12)
+
+
 def test_what_is_kept(device):
     """A mask is one bit a neuron and step: for 64 steps two words a neuron; else a state every 16 steps, or every one."""
     T, B, N = 64, 3, 40
@@ -95,6 +118,20 @@ def test_what_is_kept(device):
     states = [((4, B, N), torch.float32)] * 2
     assert kept(memory="recompute") == kept(threshold=theta) == kept(surrogate=lif.ATan()) == states
     assert kept(memory="save") == [((T, B, N), torch.float32)] * 2
+
+
+def test_nothing_is_kept_of_a_neuron_that_does_not_spike(device):
+    x = torch.rand(3, 64, 40, device=device, requires_grad=True)
+    rate = torch.tensor(0.1, device=device, requires_grad=True)
+
+    def kept(**options):
+        tensors, _ = saved_bytes(lambda: lif.functional.li(x, **{"rate_mem": 0.2, "rate_syn": 0.1} | options))
+        return sum(t.nbytes for t in tensors if t.dim() >= 3 and t.data_ptr() != x.data_ptr())
+
+    assert kept() == kept(memory="mask") == 0
+    assert kept(rate_mem=rate) == kept(memory="recompute") == 2 * 4 * 3 * 4 * 40
+    with pytest.raises(ValueError, match="memory is 'mask', but a parameter requires a gradient"):
+        kept(rate_mem=rate, memory="mask")
 
 
 def test_channels_last(device):

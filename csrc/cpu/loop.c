@@ -383,7 +383,7 @@ static void write_g_inputs(const struct row *r, int64_t first, int64_t end) {
     write_rows(r->tile, &a->grad_inputs[f], a->storage, r->t, r->steps, r->g_inputs[f], first, end);
 }
 
-/* One step back: from the states in the stash at k, or from the mask. */
+/* One step back: from the states in the stash at k, or from the mask, or from nothing. */
 static void backward_step(struct tile *tile, int64_t t, int k) {
   const struct lif_args *a = tile->a;
   struct row *r = &tile->row;
@@ -394,9 +394,9 @@ static void backward_step(struct tile *tile, int64_t t, int k) {
       real *restrict sum = r->next[f];
       for (int64_t n = 0; n < r->count * width; n++) sum[n] += g[n];
     }
-    if (!r->mask) r->states[f] = tile->stash[f] + k * tile->stash_row[f];
+    if (a->checkpoint_interval) r->states[f] = tile->stash[f] + k * tile->stash_row[f];
   }
-  if (!r->mask) read_inputs(tile, t);
+  if (a->checkpoint_interval) read_inputs(tile, t);
   r->t = t;
   r->bit = (int)(t % LIF_MASK_STEPS);
   r->out = read_rows(tile, &a->grad_out, a->storage, t, r->steps, tile->out_buffer);
@@ -425,12 +425,14 @@ static void backward_tile(struct tile *tile) {
   int alone = 1;
   for (int f = 1; f < INPUT_COUNT; f++) alone &= !a->grad_inputs[f].data;
   choose_groups(tile, &a->grad_inputs[0], lif_width(input_kinds[0], a->S), write_g_inputs, alone);
-  for (int64_t end = r->mask ? a->T : 0; end > 0; end -= r->steps) {
-    r->steps = can_block && end % BLOCK == 0 ? BLOCK : 1;
-    if (end == a->T || end % LIF_MASK_STEPS == 0) read_mask(tile, end - 1);
+  for (int f = 0; f < STATE_COUNT; f++) r->states[f] = tile->zeros;
+  for (int f = 0; f < INPUT_COUNT; f++) r->inputs[f] = (struct rows){tile->zeros, 0, lif_width(input_kinds[f], a->S)};
+  for (int64_t end = interval ? 0 : a->T; end > 0; end -= r->steps) {
+    r->steps = r->mask && can_block && end % BLOCK == 0 ? BLOCK : 1;
+    if (r->mask && (end == a->T || end % LIF_MASK_STEPS == 0)) read_mask(tile, end - 1);
     backward_step(tile, end - r->steps, 0);
   }
-  for (int64_t end = r->mask ? 0 : a->T; end > 0;) {
+  for (int64_t end = interval ? a->T : 0; end > 0;) {
     const int64_t first = (end - 1) / interval * interval;
     replay(tile, first, (int)(end - first));
     r->steps = 1;

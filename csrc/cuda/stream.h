@@ -147,7 +147,7 @@ struct stream {
 
   /* The copying warp, for one batch item: every chunk of T steps, first to last or last to first, of each field from its source,
    * rows of `count` neurons, and the mask's words. */
-  __device__ __forceinline__ void feed(const row_source (&sources)[FIELDS], const column<unsigned> &mask, int count, int64_t T,
+  __device__ __forceinline__ void feed(const row_source *sources, const column<unsigned> &mask, int count, int64_t T,
                                        bool backward) {
     enum { PIECES = ROW / PIECE, AT_ONCE = 32 / PIECES }; /* of a row; rows that the warp copies at once */
     static_assert(PIECES * AT_ONCE == 32, "a warp copies whole rows");

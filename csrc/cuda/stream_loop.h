@@ -274,12 +274,14 @@ __device__ __forceinline__ void take_slopes(const struct options &o, const struc
 }
 
 /* Of a step of the chunk being replayed: with gradients of parameters the states before it, otherwise what is kept of it. */
-#define COUNT_KEPT(name) +1
 #define STASH_KEPT(name) stash[(u * values + slot++) * NEURONS] = kept.name;
 #define UNSTASH_KEPT(name) kept.name = stash[(u * values + slot++) * NEURONS];
 template <int SYN, bool GRADIENTS>
 struct stashed {
-  enum { VALUES = GRADIENTS ? (0 NEURON_STATES(COUNT_VALUES)) : (0 NEURON_KEPT(COUNT_KEPT)) };
+  enum {
+    VALUES = GRADIENTS ? (0 NEURON_STATES(COUNT_VALUES)) : NEURON_KEEPS,
+    FIELDS = VALUES > 0 ? 2 : 1 /* sequences read: the output's gradient, and x unless nothing of it is needed */
+  };
 };
 
 /* From checkpoints. SURROGATE: its number as a constant, or ANY. GRADIENTS: of parameters too. */
@@ -290,8 +292,8 @@ __global__ void __launch_bounds__(width<LAYOUT>::NEURONS + 32, LAYOUT == NARROW 
   extern __shared__ __align__(16) unsigned char shared_memory[];
   __shared__ stage_barriers barriers;
   constexpr int NEURONS = width<LAYOUT>::NEURONS;
-  constexpr int values = stashed<SYN, GRADIENTS>::VALUES;
-  stream<NEURONS, CHUNK, 2> ring = {shared_memory, &barriers, stages, ring.bytes_of_stage(a.T), 0, 0};
+  constexpr int values = stashed<SYN, GRADIENTS>::VALUES, FIELDS = stashed<SYN, GRADIENTS>::FIELDS;
+  stream<NEURONS, CHUNK, FIELDS> ring = {shared_memory, &barriers, stages, ring.bytes_of_stage(a.T), 0, 0};
   const place<LAYOUT> at(a);
   const int64_t n = at.first + at.lane;
   constexpr int S = SYN;
@@ -316,7 +318,8 @@ __global__ void __launch_bounds__(width<LAYOUT>::NEURONS + 32, LAYOUT == NARROW 
   ring.open();
   if (threadIdx.x >= NEURONS) {
     for (int64_t b = at.b; b < at.end; b += at.apart) {
-      const row_source sources[2] = {row_source(a.inputs[0], b, at.first), row_source(a.grad_out, b, at.first)};
+      const row_source g_out(a.grad_out, b, at.first), x = FIELDS > 1 ? row_source(a.inputs[0], b, at.first) : g_out;
+      const row_source sources[2] = {g_out, x};
       ring.feed(sources, column<unsigned>({}, 0, 0), at.count, a.T, true);
     }
     return;
@@ -353,7 +356,7 @@ __global__ void __launch_bounds__(width<LAYOUT>::NEURONS + 32, LAYOUT == NARROW 
         NEURON_STATES(READ_AHEAD)
         ring.wait();
         const auto take_x = [&](int u) {
-          const real x = unpack(ring.row(u, 0)[at.lane]);
+          const real x = FIELDS > 1 ? unpack(ring.row(u, FIELDS - 1)[at.lane]) : REAL(0);
           NEURON_INPUTS(SET_X)
         };
         const auto replay = [&](int u) {
@@ -386,7 +389,7 @@ __global__ void __launch_bounds__(width<LAYOUT>::NEURONS + 32, LAYOUT == NARROW 
           return keep(S, &o, &p, &s, &in);
         };
         const auto back = [&](int u, const struct kept &kept, struct slope spike) {
-          const real g_out = unpack(ring.row(u, 1)[at.lane]);
+          const real g_out = unpack(ring.row(u, 0)[at.lane]);
           real g_x;
           step_backward(S, &o, &p, &kept, &s, &in, spike, g_out, &g, &g, &g_in, &g_p);
           NEURON_INPUTS(GET_G_X)
@@ -461,7 +464,8 @@ static bool can_stream(const struct lif_args *a, bool backward) {
   for (int f = 0; f < STATE_COUNT; f++)
     if (a->records[f].data || a->grad_records[f].data) return false;
   const bool masked_backward = backward && a->mask.data;
-  if (!masked_backward && !row_can_stream(&a->inputs[0], sizeof(stored), a->N)) return false;
+  const bool reads_x = !backward || (!masked_backward && (NEURON_KEEPS || a->options.param_gradients));
+  if (reads_x && !row_can_stream(&a->inputs[0], sizeof(stored), a->N)) return false;
   if (backward && !row_can_stream(&a->grad_out, sizeof(stored), a->N)) return false;
   if (masked_backward && !row_can_stream(&a->mask, sizeof(unsigned), a->N)) return false;
   const struct gpu *gpu = this_gpu();
@@ -521,13 +525,15 @@ static int start_stream(const lif_args *a, lif_stream on, int reals) {
 
 template <int SYN, int SURROGATE, bool USUAL, int LAYOUT>
 static int start_stream_backward(const lif_args *a, lif_stream on) {
-  using ring = stream<width<LAYOUT>::NEURONS, CHUNK, 2>;
+  constexpr int NEURONS = width<LAYOUT>::NEURONS;
+  using with = stashed<SYN, true>;
+  using without = stashed<SYN, false>;
   constexpr int steps = (LAYOUT == SHORT ? (int)SHORT_STEPS : (int)CHUNK) - 1;
   if (a->options.param_gradients)
-    return start_stream<stream_backward_kernel<SYN, SURROGATE, true, USUAL, LAYOUT>, LAYOUT, ring>(
-        a, on, steps * stashed<SYN, true>::VALUES);
-  return start_stream<stream_backward_kernel<SYN, SURROGATE, false, USUAL, LAYOUT>, LAYOUT, ring>(
-      a, on, steps * stashed<SYN, false>::VALUES);
+    return start_stream<stream_backward_kernel<SYN, SURROGATE, true, USUAL, LAYOUT>, LAYOUT, stream<NEURONS, CHUNK, with::FIELDS>>(
+        a, on, steps * with::VALUES);
+  return start_stream<stream_backward_kernel<SYN, SURROGATE, false, USUAL, LAYOUT>, LAYOUT,
+                      stream<NEURONS, CHUNK, without::FIELDS>>(a, on, steps * without::VALUES);
 }
 
 template <int SYN, bool USUAL, int LAYOUT>

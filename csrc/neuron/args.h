@@ -44,6 +44,7 @@ struct lif_neuron {
   int spiking;      /* has a spike function, hence takes a surrogate */
   int recurrent;    /* may have recurrent weights: w_rec and b_rec are then its last parameters, the spikes its last state */
   int maskable;     /* its backward can do with a bit a step, if the surrogate is a window and no parameter needs a gradient */
+  int keeps;        /* numbers of a step that its backward needs if no parameter needs a gradient; 0: then it needs nothing saved */
   int max_synapses; /* largest S; -1: any */
   int n_inputs, n_params, n_states, n_options;
   struct lif_field inputs[LIF_MAX_INPUTS];

@@ -22,7 +22,7 @@ _Static_assert((int)INPUT_COUNT <= (int)LIF_MAX_INPUTS && (int)OPTION_COUNT <= (
 /* The recurrent input comes last and is not the caller's to give. */
 const struct lif_neuron LIF_JOIN(lif_neuron_, NEURON) = {
     .name = LIF_STRING(NEURON), .spiking = NEURON_SPIKING, .recurrent = NEURON_RECURRENT, .maskable = NEURON_MASKABLE,
-                       .max_synapses = NEURON_MAX_SYNAPSES, .n_inputs = INPUT_COUNT - NEURON_RECURRENT,
+                       .keeps = NEURON_KEEPS, .max_synapses = NEURON_MAX_SYNAPSES, .n_inputs = INPUT_COUNT - NEURON_RECURRENT,
                        .n_params = PARAM_COUNT + 2 * NEURON_RECURRENT, .n_states = STATE_COUNT + NEURON_RECURRENT,
                        .n_options = OPTION_COUNT, .inputs = {NEURON_INPUTS(DESCRIBE_FIELD)},
                        .params = {NEURON_PARAMS(DESCRIBE_FIELD) RECURRENT_PARAMS},

@@ -11,7 +11,8 @@
  *                              needs a gradient; then it also has step_masked, which tells the bit, step_backward_masked and
  *                              usual_neuron
  *   NEURON_INPUTS, NEURON_PARAMS, NEURON_STATES, NEURON_OPTIONS: lists of its fields
- *   NEURON_KEPT                what of a step the way back needs, where no parameter needs a gradient: numbers, FIELD(name)
+ *   NEURON_KEPT                what of a step the way back needs, where no parameter needs a gradient: numbers, FIELD(name). A neuron
+ *                              that needs none there has nothing saved for it
  *   NEURON_USUAL               the options and the parameters left out that kernels have as constants: OPTION_IS(name, value) and
  *                              LEFT_OUT(name)
  *   NEURON_STRUCTS             (as it stands: it makes the structs below from the lists)
@@ -41,6 +42,8 @@
 
 #define LIF_MEMBER(name, KIND) KIND(name)
 #define LIF_NUMBER(name) real name;
+#define LIF_COUNT_NUMBER(name) +1
+#define NEURON_KEEPS (0 NEURON_KEPT(LIF_COUNT_NUMBER))
 #define LIF_INPUT_INDEX(name, KIND) INPUT_##name,
 #define LIF_PARAM_INDEX(name, KIND) PARAM_##name,
 #define LIF_STATE_INDEX(name, KIND) STATE_##name,

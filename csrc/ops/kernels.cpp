@@ -67,6 +67,7 @@ static void copy_or_zero(const Tensor &to, const Tensor &from) {
 
 /* Why the backward cannot do with the mask; empty if it can. */
 static std::string no_mask(const lif_neuron &neuron, const Config &config, bool recurrent, bool param_gradients) {
+  if (!neuron.keeps) return param_gradients ? "a parameter requires a gradient" : "";
   if (!neuron.maskable) return "this neuron's backward needs its states";
   if (config.smooth) return "smooth=True has no spikes";
   if (recurrent) return "w_rec's gradient needs the spikes";
@@ -114,8 +115,9 @@ static void check_interval(const lif_neuron &neuron, const Tensor &x, const Conf
                     all || recurrent ? "" : ", " + std::to_string(LIF_CHECKPOINT_INTERVAL), mask ? " or -1 (a mask)" : "");
 }
 
-static Shape mask_shape(const Sizes &sizes) {
-  Shape shape{(sizes.T + (LIF_MASK_STEPS - 1)) / LIF_MASK_STEPS};
+/* Of a neuron whose backward needs nothing: an empty one. */
+static Shape mask_shape(const lif_neuron &neuron, const Sizes &sizes) {
+  Shape shape{neuron.keeps ? (sizes.T + (LIF_MASK_STEPS - 1)) / LIF_MASK_STEPS : c10::SymInt(0)};
   const Shape state = sizes.state(LIF_PER_NEURON);
   shape.append(state.begin(), state.end());
   return shape;
@@ -136,7 +138,7 @@ Tensors forward(int index, at::TensorList inputs, at::TensorList params, at::Ten
   for (const int f : present)
     if (config.record[f]) results.push_back(empty_sequence(x, sizes, neuron.states[f].kind));
   if (interval == MASK)
-    results.push_back(at::empty_symint(mask_shape(sizes), x.options().dtype(at::kInt)));
+    results.push_back(at::empty_symint(mask_shape(neuron, sizes), x.options().dtype(at::kInt)));
   else if (interval)
     for (const int f : present)
       results.push_back(
@@ -227,6 +229,8 @@ Tensors backward(int index, at::TensorList grads, at::TensorList inputs, at::Ten
                sequence ? x.scalar_type() : compute_type(x));
     return launch.read(g, kind, axes);
   };
+  if (interval == MASK && !neuron.keeps)
+    for (int f = 0; f < neuron.n_inputs; f++) launch.args.inputs[f] = {};
   launch.args.grad_out = next_grad("the gradient of the output", "", LIF_PER_NEURON, Launch::SEQUENCE);
   for (const int f : present)
     launch.args.grad_last_state[f] =
@@ -236,7 +240,7 @@ Tensors backward(int index, at::TensorList grads, at::TensorList inputs, at::Ten
       launch.args.grad_records[f] =
           next_grad("the gradient of the record ", neuron.states[f].name, neuron.states[f].kind, Launch::SEQUENCE);
   if (interval == MASK) {
-    check_made(neuron, "the mask", "", checkpoints[0], x, mask_shape(sizes), at::kInt);
+    check_made(neuron, "the mask", "", checkpoints[0], x, mask_shape(neuron, sizes), at::kInt);
     launch.args.mask = launch.read(checkpoints[0], LIF_PER_NEURON, Launch::CHECKPOINT);
   }
   for (size_t k = 0; interval != MASK && k < present.size(); k++) {
