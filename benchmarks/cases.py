@@ -32,7 +32,8 @@ MASKED = "T*B*N*(2*X + 2)*e + T*B*N*M/4 + B*N*W*s"
 MODES = {"recompute": TRAINING, "save": SAVED, "mask": MASKED}
 """Fewest bytes of a training call, by what the backward finds of the forward: names as of the functions' argument `memory`."""
 KEPT = {"recompute": "B*N*W*s*C", "save": "B*N*W*s*T", "mask": "T*B*N*M/8"}
-"""Bytes that the forward leaves to the backward, beside x (mask: not even that): the part of MODES written once and read once."""
+"""Bytes that the forward leaves to the backward, beside x (with the mask it is not read): the part of MODES written once and read
+once."""
 MODE_OF_OTHERS = "recompute"
 """Whose bytes count for what has no such modes: loops and other libraries. They move more."""
 

@@ -88,7 +88,7 @@ static int64_t lay_out(struct tile *tile, real *memory, int backward) {
     r->next[f] = scratch(memory, &used, length);
     r->spare_states[f] = scratch(memory, &used, length);
     tile->stash_row[f] = length;
-    tile->stash[f] = backward ? scratch(memory, &used, length * a->checkpoint_interval) : NULL;
+    tile->stash[f] = backward ? scratch(memory, &used, length * (a->checkpoint_interval + 1)) : NULL;
   }
   return used;
 }
@@ -276,11 +276,11 @@ static void swap_states(struct row *r) {
   }
 }
 
-/* Whether steps may be taken BLOCK at a time: the neuron has bodies for that, and nothing happens between steps. */
+/* Whether steps may be taken BLOCK at a time: there are bodies for that, and nothing happens between steps. */
 static int may_block(const struct lif_args *a) {
   int recorded = 0;
   for (int f = 0; f < STATE_COUNT; f++) recorded |= a->records[f].data || a->grad_records[f].data;
-  return NEURON_MASKABLE && !recorded && !has_recurrence(a) && a->S <= 2 && a->checkpoint_interval % BLOCK == 0;
+  return !recorded && !has_recurrence(a) && a->S <= 2 && a->checkpoint_interval % BLOCK == 0;
 }
 
 static void write_out(const struct row *r, int64_t first, int64_t end) {
@@ -297,7 +297,8 @@ static void forward_tile(struct tile *tile) {
     r->states[f] = r->next[f];
   }
   if (has_recurrence(a)) copy_row_in(tile, &a->first_state[STATE_COUNT], 0, 1, tile->spikes);
-  r->few = 1;
+  r->few = NEURON_MASKABLE;
+  r->wanted = r->mask ? AND_MASK : OUTPUT;
   choose_groups(tile, &a->out, 1, write_out, 1);
   for (int64_t t = 0; t < a->T; t += r->steps) {
     if (a->checkpoint_interval && t % a->checkpoint_interval == 0) {
@@ -310,6 +311,7 @@ static void forward_tile(struct tile *tile) {
     recur(tile, t);
     r->t = t;
     r->bit = (int)(t % LIF_MASK_STEPS);
+    if (r->bit == 0) r->few = NEURON_MASKABLE;
     r->out = rows_to_write(tile, &a->out, a->storage, t, tile->out_buffer);
     aim_stream(tile, r->out, &a->out, &a->inputs[0], t + r->steps, lif_width(input_kinds[0], a->S));
     if (r->steps == BLOCK) swap_states(r);
@@ -326,7 +328,7 @@ static void forward_tile(struct tile *tile) {
 }
 
 /* From the checkpoint, the states before each of `steps` steps, into the stash. */
-static void replay(struct tile *tile, int64_t first, int steps) {
+static void replay(struct tile *tile, int64_t first, int steps, int can_block) {
   const struct lif_args *a = tile->a;
   struct row r = tile->row;
   for (int f = 0; f < STATE_COUNT; f++)
@@ -334,13 +336,16 @@ static void replay(struct tile *tile, int64_t first, int steps) {
   r.out = tile->out_buffer;
   r.pass_on = NULL;
   r.group = r.count;
-  r.steps = tile->row.steps = 1;
-  for (int k = 0; k + 1 < steps; k++) {
+  r.few = NEURON_MASKABLE;
+  for (int k = 0; k + 1 < steps; k += r.steps) {
+    r.steps = tile->row.steps = can_block && k + BLOCK <= steps ? BLOCK : 1;
+    r.wanted = r.steps == BLOCK ? STATES : OUTPUT;
     read_inputs(tile, first + k);
     memcpy(r.inputs, tile->row.inputs, sizeof r.inputs);
     for (int f = 0; f < STATE_COUNT; f++) {
       r.states[f] = tile->stash[f] + k * tile->stash_row[f];
       r.next[f] = r.states[f] + tile->stash_row[f];
+      r.state_row[f] = tile->stash_row[f];
     }
     forward_row(&r);
   }
@@ -395,6 +400,7 @@ static void backward_step(struct tile *tile, int64_t t, int k) {
       for (int64_t n = 0; n < r->count * width; n++) sum[n] += g[n];
     }
     if (a->checkpoint_interval) r->states[f] = tile->stash[f] + k * tile->stash_row[f];
+    r->state_row[f] = a->checkpoint_interval ? tile->stash_row[f] : 0;
   }
   if (a->checkpoint_interval) read_inputs(tile, t);
   r->t = t;
@@ -421,22 +427,25 @@ static void backward_tile(struct tile *tile) {
   for (int f = 0; f < STATE_COUNT; f++) copy_row_in(tile, &a->grad_last_state[f], 0, lif_width(state_kinds[f], a->S), r->next[f]);
   if (has_recurrence(a)) copy_row_in(tile, &a->grad_last_state[STATE_COUNT], 0, 1, tile->spikes);
   const int64_t interval = a->checkpoint_interval;
-  const int can_block = may_block(a);
+  const int can_replay_blocks = may_block(a) && r->usual && !r->options->smooth;
+  const int can_block = r->mask ? may_block(a) : can_replay_blocks && has_backward_blocks(r->options);
   int alone = 1;
   for (int f = 1; f < INPUT_COUNT; f++) alone &= !a->grad_inputs[f].data;
   choose_groups(tile, &a->grad_inputs[0], lif_width(input_kinds[0], a->S), write_g_inputs, alone);
   for (int f = 0; f < STATE_COUNT; f++) r->states[f] = tile->zeros;
   for (int f = 0; f < INPUT_COUNT; f++) r->inputs[f] = (struct rows){tile->zeros, 0, lif_width(input_kinds[f], a->S)};
   for (int64_t end = interval ? 0 : a->T; end > 0; end -= r->steps) {
-    r->steps = r->mask && can_block && end % BLOCK == 0 ? BLOCK : 1;
+    r->steps = can_block && end % BLOCK == 0 ? BLOCK : 1;
     if (r->mask && (end == a->T || end % LIF_MASK_STEPS == 0)) read_mask(tile, end - 1);
     backward_step(tile, end - r->steps, 0);
   }
   for (int64_t end = interval ? a->T : 0; end > 0;) {
     const int64_t first = (end - 1) / interval * interval;
-    replay(tile, first, (int)(end - first));
-    r->steps = 1;
-    for (int64_t t = end - 1; t >= first; t--) backward_step(tile, t, (int)(t - first));
+    replay(tile, first, (int)(end - first), can_replay_blocks);
+    for (int64_t t = end; t > first; t -= r->steps) {
+      r->steps = can_block && (t - first) % BLOCK == 0 ? BLOCK : 1;
+      backward_step(tile, t - r->steps, (int)(t - r->steps - first));
+    }
     end = first;
   }
   for (int f = 0; f < STATE_COUNT; f++)

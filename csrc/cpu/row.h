@@ -36,7 +36,8 @@ struct row {
   int64_t t;
   struct rows from, to, ahead; /* ahead: what will be read next, to be fetched meanwhile */
   int steps;                   /* 1 or BLOCK */
-  int few;                     /* counts above one have not been met in this word of the mask: likely they will not be */
+  int few;                     /* counts above one have not been met lately: likely they will not be */
+  int wanted;                  /* of enum wanted; STATES of BLOCK steps alone */
   int S;
   int bare;  /* nothing optional was given, options are as usual, and there is no recurrence */
   int usual; /* usual() holds for every neuron of the row */
@@ -46,8 +47,9 @@ struct row {
   struct rows inputs[INPUT_COUNT];
   real *params[PARAM_COUNT];
   real *per_threshold;
-  real *states[STATE_COUNT]; /* before the step */
-  real *next[STATE_COUNT];   /* after it; in the backward its adjoint, and that of the state before in its place */
+  real *states[STATE_COUNT];      /* before the step */
+  int64_t state_row[STATE_COUNT]; /* from those before one step to those before the next: in the backward */
+  real *next[STATE_COUNT];        /* after it; in the backward its adjoint, and that of the state before in its place */
   real *spare_states[STATE_COUNT];
   struct rows out; /* in the backward its adjoint. What is written, this or g_inputs, begins with the group's first neuron */
   struct rows g_inputs[INPUT_COUNT];
@@ -76,6 +78,7 @@ struct row {
 #define LOAD_INPUT(name, KIND) in.name = VALUE_##KIND(AT(r.inputs[INPUT_##name]), n);
 #define LOAD_PARAM(name, KIND) p.name = VALUE_##KIND(r.params[PARAM_##name], n);
 #define LOAD_STATE(name, KIND) s.name = VALUE_##KIND(r.states[STATE_##name], n);
+#define LOAD_STATE_OF_STEP(name, KIND) s.name = VALUE_##KIND(r.states[STATE_##name] + k * r.state_row[STATE_##name], n);
 #define LOAD_ADJOINT(name, KIND) s.name = VALUE_##KIND(r.next[STATE_##name], n);
 #define LOAD_NEXT(name, KIND) next.name = VALUE_##KIND(r.next[STATE_##name], n);
 #define LOAD_G_PARAM(name, KIND) g_p.name = VALUE_##KIND(r.g_params[PARAM_##name], n);
@@ -99,6 +102,11 @@ struct row {
   for (int j = 0; j < S && j < 2; j++) held_##name[j] = member[j]; \
   member = held_##name;
 #define HOLD_STATE(name, KIND) HOLD_##KIND(name, s.name)
+#define HOLD_ADJOINT(name, KIND) HOLD_##KIND(name, next.name)
+#define STORE_ADJOINT_PER_NEURON(row, name) (row)[n] = next.name;
+#define STORE_ADJOINT_OPTIONAL_PER_NEURON(row, name) (row)[n] = next.name;
+#define STORE_ADJOINT_PER_SYNAPSE(row, name) STORE_HELD_PER_SYNAPSE(row, name)
+#define STORE_ADJOINT(name, KIND) STORE_ADJOINT_##KIND(r.next[STATE_##name], name)
 #define BIND_HELD_PER_NEURON(name, member)
 #define BIND_HELD_OPTIONAL_PER_NEURON(name, member)
 #define BIND_HELD_PER_SYNAPSE(name, member) member = held_##name;
@@ -109,6 +117,7 @@ struct row {
   if (steps > 1)                          \
     for (int j = 0; j < S && j < 2; j++) (row)[n * S + j] = held_##name[j];
 #define STORE_STATE(name, KIND) STORE_HELD_##KIND(r.next[STATE_##name], name)
+#define STORE_STATE_OF_STEP(name, KIND) STORE_HELD_##KIND((r.next[STATE_##name] + k * r.state_row[STATE_##name]), name)
 
 #if NEURON_MASKABLE
 #define LOAD_CONSTANTS p.per_threshold = r.per_threshold[n];
@@ -129,9 +138,12 @@ struct row {
   o.params_given = 0; \
   NEURON_USUAL(SET_USUAL_OPTION, IGNORE_PARAM)
 
+/* What is wanted of a body that takes steps: the output, the mask too, or in place of them the state after each step. */
+enum wanted { OUTPUT, AND_MASK, STATES };
+
 /* few: counts are taken to be below two. Returns whether one may not have been: the neuron is then still at its threshold after the
  * reset, or its count was NaN for a membrane of -inf. */
-LIF_FN int forward_body(const struct row *row, struct options o, int S, int steps, int bare, int masked, int few) {
+LIF_FN int forward_body(const struct row *row, struct options o, int S, int steps, int bare, int wanted, int few) {
   const struct row r = *row;
   const real left_out[2] = {REAL(-0.0), REAL(-0.0)};
   (void)left_out;
@@ -164,18 +176,20 @@ LIF_FN int forward_body(const struct row *row, struct options o, int S, int step
         if (bare) { NEURON_INPUTS(LEAVE_OUT_INPUT) }
 #if NEURON_MASKABLE
         int open;
-        AT(r.out)[n - first] = step_masked(S, &o, &p, &s, &in, &next, &open);
+        const real out = step_masked(S, &o, &p, &s, &in, &next, &open);
         word |= open ? 1u << k : 0;
 #else
-        AT(r.out)[n - first] = step(S, &o, &p, &s, &in, &next);
+        const real out = step(S, &o, &p, &s, &in, &next);
 #endif
+        if (wanted != STATES) AT(r.out)[n - first] = out;
         s = next;
+        if (wanted == STATES) { NEURON_STATES(STORE_STATE_OF_STEP) }
 #if NEURON_MASKABLE
         if (few) highest = k == 0 || s.v > highest ? s.v : highest;
 #endif
       }
-      NEURON_STATES(STORE_STATE)
-      if (masked) r.mask[n] = (r.mask[n] & earlier) | word << r.bit;
+      if (wanted != STATES) { NEURON_STATES(STORE_STATE) }
+      if (wanted == AND_MASK) r.mask[n] = (r.mask[n] & earlier) | word << r.bit;
 #if NEURON_MASKABLE
       if (few) many |= highest >= p.threshold || s.v == -INFINITY;
 #endif
@@ -185,9 +199,8 @@ LIF_FN int forward_body(const struct row *row, struct options o, int S, int step
   return many;
 }
 
-LIF_FN void backward_body(const struct row *row, struct options o, int S, int bare) {
+LIF_FN void backward_body(const struct row *row, struct options o, int S, int steps, int bare) {
   const struct row r = *row;
-  enum { k = 0 };
   const real left_out[2] = {REAL(-0.0), REAL(-0.0)};
   (void)left_out;
   if (bare) { SET_BARE }
@@ -195,24 +208,28 @@ LIF_FN void backward_body(const struct row *row, struct options o, int S, int ba
     const int64_t end = first + r.group < r.count ? first + r.group : r.count;
     LIF_INDEPENDENT
     for (int64_t n = first; n < end; n++) {
-      struct inputs in, g_in;
       struct params p, g_p = {0};
-      struct states s, next;
-      NEURON_INPUTS(LOAD_INPUT)
+      struct states next;
+      NEURON_STATES(HELD)
       NEURON_PARAMS(LOAD_PARAM)
       LOAD_CONSTANTS
-      NEURON_STATES(LOAD_STATE)
       NEURON_STATES(LOAD_NEXT)
-      NEURON_INPUTS(BIND_G_INPUT)
+      if (steps > 1) { NEURON_STATES(HOLD_ADJOINT) }
       if (o.param_gradients) { NEURON_PARAMS(LOAD_G_PARAM) }
-      if (bare) {
-        NEURON_PARAMS(LEAVE_OUT_PARAM)
-        NEURON_INPUTS(LEAVE_OUT_INPUT)
+      if (bare) { NEURON_PARAMS(LEAVE_OUT_PARAM) }
+      UNROLLED
+      for (int k = steps - 1; k >= 0; k--) {
+        struct inputs in, g_in;
+        struct states s;
+        NEURON_INPUTS(LOAD_INPUT)
+        NEURON_STATES(LOAD_STATE_OF_STEP)
+        NEURON_INPUTS(BIND_G_INPUT)
+        if (bare) { NEURON_INPUTS(LEAVE_OUT_INPUT) }
+        const struct kept kept = keep(S, &o, &p, &s, &in);
+        step_backward(S, &o, &p, &kept, &s, &in, slope_of_step(&o, &p, &kept), AT(r.out)[n], &next, &next, &g_in, &g_p);
+        NEURON_INPUTS(STORE_G_INPUT)
       }
-      const struct kept kept = keep(S, &o, &p, &s, &in);
-      step_backward(S, &o, &p, &kept, &s, &in, slope_of_step(&o, &p, &kept), AT(r.out)[n], &next, &next, &g_in, &g_p);
-      NEURON_STATES(STORE_NEXT)
-      NEURON_INPUTS(STORE_G_INPUT)
+      NEURON_STATES(STORE_ADJOINT)
       if (o.param_gradients) { NEURON_PARAMS(STORE_G_PARAM) }
     }
     if (r.pass_on) r.pass_on(row, first, end);
@@ -234,60 +251,57 @@ LIF_FN void backward_body(const struct row *row, struct options o, int S, int ba
     return;                                      \
   }
 
-#if NEURON_MASKABLE
-/* The bodies that take BLOCK steps, [synapses][bare][masked][few]. Each is a function of its own: among the other bodies the
- * compiler runs out of registers (measured: a sixth slower). */
-#define FORWARD_BLOCK(S, bare, masked, few)                                                                                     \
-  static __attribute__((noinline)) int forward_block_##S##_##bare##_##masked##_##few(const struct row *row, struct options o) { \
+/* The bodies that take BLOCK steps, [synapses][bare][wanted][few]. Each is a function of its own: among the other bodies the
+ * compiler runs out of registers (measured: a sixth slower). `few` is known of neurons with a mask alone. */
+#define FORWARD_BLOCK(S, bare, wanted, few)                                                                                     \
+  static __attribute__((noinline)) int forward_block_##S##_##bare##_##wanted##_##few(const struct row *row, struct options o) { \
     o.smooth = 0;                                                                                                               \
     o.usual = 1;                                                                                                                \
-    return S <= NEURON_MAX_SYNAPSES || NEURON_MAX_SYNAPSES < 0 ? forward_body(row, o, S, BLOCK, bare, masked, few) : 0;         \
+    if ((S > NEURON_MAX_SYNAPSES && NEURON_MAX_SYNAPSES >= 0) || ((few || wanted == AND_MASK) && !NEURON_MASKABLE)) return 0;   \
+    return forward_body(row, o, S, BLOCK, bare, wanted, few);                                                                   \
   }
-#define FORWARD_BLOCKS_(S, bare) \
-  FORWARD_BLOCK(S, bare, 0, 0) FORWARD_BLOCK(S, bare, 0, 1) FORWARD_BLOCK(S, bare, 1, 0) FORWARD_BLOCK(S, bare, 1, 1)
-#define FORWARD_BLOCKS(S) FORWARD_BLOCKS_(S, 0) FORWARD_BLOCKS_(S, 1)
-FORWARD_BLOCKS(0)
-FORWARD_BLOCKS(1)
-FORWARD_BLOCKS(2)
+#define FORWARD_BLOCKS_(S, bare, wanted) FORWARD_BLOCK(S, bare, wanted, 0) FORWARD_BLOCK(S, bare, wanted, 1)
+#define FORWARD_BLOCKS(S, bare) FORWARD_BLOCKS_(S, bare, OUTPUT) FORWARD_BLOCKS_(S, bare, AND_MASK) FORWARD_BLOCKS_(S, bare, STATES)
+FORWARD_BLOCKS(0, 0)
+FORWARD_BLOCKS(0, 1)
+FORWARD_BLOCKS(1, 0)
+FORWARD_BLOCKS(1, 1)
+FORWARD_BLOCKS(2, 0)
+FORWARD_BLOCKS(2, 1)
 typedef int forward_block_function(const struct row *, struct options);
-// clang-format off
-#define LIST_FORWARD_BLOCKS_(S, bare) {{forward_block_##S##_##bare##_0_0, forward_block_##S##_##bare##_0_1}, \
-                                       {forward_block_##S##_##bare##_1_0, forward_block_##S##_##bare##_1_1}}
-#define LIST_FORWARD_BLOCKS(S) {LIST_FORWARD_BLOCKS_(S, 0), LIST_FORWARD_BLOCKS_(S, 1)}
-// clang-format on
-static forward_block_function *const forward_blocks[3][2][2][2] = {LIST_FORWARD_BLOCKS(0), LIST_FORWARD_BLOCKS(1),
-                                                                   LIST_FORWARD_BLOCKS(2)};
+#define LIST_FORWARD_BLOCKS_(S, bare, wanted) {forward_block_##S##_##bare##_##wanted##_0, forward_block_##S##_##bare##_##wanted##_1}
+#define LIST_FORWARD_BLOCKS(S, bare) \
+  {LIST_FORWARD_BLOCKS_(S, bare, OUTPUT), LIST_FORWARD_BLOCKS_(S, bare, AND_MASK), LIST_FORWARD_BLOCKS_(S, bare, STATES)}
+static forward_block_function *const forward_blocks[3][2][3][2] = {{LIST_FORWARD_BLOCKS(0, 0), LIST_FORWARD_BLOCKS(0, 1)},
+                                                                   {LIST_FORWARD_BLOCKS(1, 0), LIST_FORWARD_BLOCKS(1, 1)},
+                                                                   {LIST_FORWARD_BLOCKS(2, 0), LIST_FORWARD_BLOCKS(2, 1)}};
 
 /* BLOCK steps of a row that is usual. Without multiple spikes a step takes half the time: no quotient, and a chain of
  * operations half as long. Where they turn out to be there, the steps are taken again from the states before. */
 static void forward_block(struct row *row, struct options o) {
-  forward_block_function *const *bodies = forward_blocks[row->S][row->bare][row->mask != 0];
-  if (row->bit == 0) row->few = 1;
+  forward_block_function *const *bodies = forward_blocks[row->S][row->bare][row->wanted];
   if (row->few && !bodies[1](row, o)) return;
   row->few = 0;
   bodies[0](row, o);
 }
-#endif
 
 static void forward_row(struct row *row) {
   struct options o = *row->options;
   if (!o.smooth && row->usual) {
     o.smooth = 0;
     o.usual = 1;
-#if NEURON_MASKABLE
     if (row->steps == BLOCK) {
       forward_block(row, o);
       return;
     }
-#endif
-    if (NEURON_MASKABLE && row->mask) {
-      if (row->bare) { WITH_CONSTANT_SYNAPSES(forward_body, 1, 1, 1, 0) }
-      WITH_CONSTANT_SYNAPSES(forward_body, 1, 0, 1, 0)
+    if (NEURON_MASKABLE && row->wanted == AND_MASK) {
+      if (row->bare) { WITH_CONSTANT_SYNAPSES(forward_body, 1, 1, AND_MASK, 0) }
+      WITH_CONSTANT_SYNAPSES(forward_body, 1, 0, AND_MASK, 0)
     }
-    if (row->bare) { WITH_CONSTANT_SYNAPSES(forward_body, 1, 1, 0, 0) }
-    WITH_CONSTANT_SYNAPSES(forward_body, 1, 0, 0, 0)
+    if (row->bare) { WITH_CONSTANT_SYNAPSES(forward_body, 1, 1, OUTPUT, 0) }
+    WITH_CONSTANT_SYNAPSES(forward_body, 1, 0, OUTPUT, 0)
   }
-  forward_body(row, o, row->S, 1, 0, row->mask != 0, 0);
+  forward_body(row, o, row->S, 1, 0, row->wanted, 0);
 }
 
 #if NEURON_MASKABLE
@@ -345,43 +359,53 @@ static void masked_backward_row(const struct row *row) {
 
 /* And with the choice of whether parameters have gradients constant: a condition inside the loop would be vectorised by
  * masks, which touch more memory than is written. */
-#define WITH_CONSTANT_GRADIENTS(bare)           \
-  if (o.param_gradients) {                      \
-    o.param_gradients = 1;                      \
-    WITH_CONSTANT_SYNAPSES(backward_body, bare) \
-  } else {                                      \
-    o.param_gradients = 0;                      \
-    WITH_CONSTANT_SYNAPSES(backward_body, bare) \
+#define WITH_CONSTANT_GRADIENTS(steps, bare)           \
+  if (o.param_gradients) {                             \
+    o.param_gradients = 1;                             \
+    WITH_CONSTANT_SYNAPSES(backward_body, steps, bare) \
+  } else {                                             \
+    o.param_gradients = 0;                             \
+    WITH_CONSTANT_SYNAPSES(backward_body, steps, bare) \
   }
+#define WITH_CONSTANT_STEPS                              \
+  if (row->steps == BLOCK) {                             \
+    if (row->bare) { WITH_CONSTANT_GRADIENTS(BLOCK, 1) } \
+    WITH_CONSTANT_GRADIENTS(BLOCK, 0)                    \
+  }                                                      \
+  if (row->bare) { WITH_CONSTANT_GRADIENTS(1, 1) }
 #define WHERE_SURROGATE_IS(name) \
   if (o.surrogate == (name)) {   \
     o.surrogate = name;          \
-    WITH_CONSTANT_GRADIENTS(1)   \
+    WITH_CONSTANT_STEPS          \
   }
+
+/* Whether backward_row has bodies for BLOCK steps: as on CUDA for the neuron's usual surrogate and StepPWL alone. Others take so
+ * long that it hardly matters to them (a twentieth), and their bodies would double the time to compile. */
+static int has_backward_blocks(const struct options *o) {
+  return !NEURON_SPIKING || o->surrogate == NEURON_DEFAULT_SURROGATE || o->surrogate == LIF_SURROGATE_step_pwl;
+}
 
 static void backward_row(const struct row *row) {
   struct options o = *row->options;
 #define LIF_CASE(name, class_name, params, window) \
   case LIF_SURROGATE_##name:                       \
     o.surrogate = LIF_SURROGATE_##name;            \
-    WITH_CONSTANT_GRADIENTS(0)                     \
+    WITH_CONSTANT_GRADIENTS(1, 0)                  \
     break;
   if (!o.smooth && row->usual) {
     o.smooth = 0;
     o.usual = 1;
 #if NEURON_SPIKING
-    if (row->bare) { /* as on CUDA: with the neuron's usual surrogate and StepPWL */
-      WHERE_SURROGATE_IS(NEURON_DEFAULT_SURROGATE)
-      WHERE_SURROGATE_IS(LIF_SURROGATE_step_pwl)
-    }
+    WHERE_SURROGATE_IS(NEURON_DEFAULT_SURROGATE)
+    WHERE_SURROGATE_IS(LIF_SURROGATE_step_pwl)
     switch (o.surrogate) { LIF_SURROGATES(LIF_CASE) }
 #else
-    if (row->bare) { WITH_CONSTANT_GRADIENTS(1) }
-    WITH_CONSTANT_GRADIENTS(0)
+    WITH_CONSTANT_STEPS
+    WITH_CONSTANT_GRADIENTS(1, 0)
 #endif
   }
 #undef LIF_CASE
-  backward_body(row, o, row->S, 0);
+  backward_body(row, o, row->S, 1, 0);
 }
 
 #endif

@@ -18,7 +18,7 @@ __device__ __forceinline__ unsigned pack_low(real x) { return __float_as_uint(x)
 typedef double stored;
 __device__ __forceinline__ real unpack(double x) { return (real)x; }
 __device__ __forceinline__ double pack(real x) { return (double)x; }
-__device__ __forceinline__ unsigned pack_low(real); /* float64 does without streams */
+__device__ __forceinline__ unsigned pack_low(real) { return 0; } /* never called: float64 does without streams */
 #elif LIF_STORAGE == 2
 typedef __nv_bfloat16 stored;
 __device__ __forceinline__ real unpack(__nv_bfloat16 x) { return __bfloat162float(x); }

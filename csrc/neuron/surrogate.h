@@ -6,7 +6,8 @@
  * p holds the surrogate's parameters in the table's order, per their reciprocals; max_spikes is the neuron's bound on spikes a
  * step. A slope need not round as the reference's does, for no spike depends on it, but must be the same on every device. So
  * where it divides by what stays the same it multiplies with a reciprocal, made once: a division takes longer than an
- * exponential. Reciprocals are accurate and finite for magnitudes from 1e-37 to 1e37 (float64: 1e-307 to 1e307). */
+ * exponential. Reciprocals are accurate and finite, and the same everywhere, of magnitudes from 1e-37 to 1e37 (float64: 1e-307 to
+ * 1e307); beyond, CUDA's are 0 or infinite where the CPU's need not be (real_inverse). */
 #ifndef LIF_SURROGATE_H
 #define LIF_SURROGATE_H
 

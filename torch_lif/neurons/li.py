@@ -53,9 +53,10 @@ def li(
         state: initial (v, i), or an `LIState`; None, or an entry None, starts at zero.
         record: names out of "v", "i" whose value after each step is returned too.
         batch_first: False for x of (time, batch, ...). Default: True.
-        memory: what is kept from the forward for the backward: "mask" (nothing at all: without spikes gradients of x and the state
-            need nothing of it; if no parameter requires a gradient), "recompute" (every 16th state; the steps between are computed
-            again), "save" (every state). The results are the same to the last bit. Default: the first of these that is possible.
+        memory: what is kept from the forward for the backward: "mask" (nothing beside the call's own arguments: without spikes
+            gradients of x and the state need nothing of it; if no parameter requires a gradient), "recompute" (every 16th state;
+            the steps between are computed again), "save" (every state). The results are the same to the last bit. Default: the
+            first of these that is possible.
 
     Returns:
         `LIResult`: v laid out like x, final state, records. Gradients flow from all of them to x, the parameters and the initial
