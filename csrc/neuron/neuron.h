@@ -11,8 +11,8 @@
  *                              needs a gradient; then it also has step_masked, which tells the bit, step_backward_masked and
  *                              usual_neuron
  *   NEURON_INPUTS, NEURON_PARAMS, NEURON_STATES, NEURON_OPTIONS: lists of its fields
- *   NEURON_KEPT                what of a step the way back needs, where no parameter needs a gradient: numbers, FIELD(name). A neuron
- *                              that needs none there has nothing saved for it
+ *   NEURON_KEPT                what of a step the way back needs, where no parameter needs a gradient: numbers, FIELD(name).
+ *                              Of a neuron that needs none there nothing is saved
  *   NEURON_USUAL               the options and the parameters left out that kernels have as constants: OPTION_IS(name, value) and
  *                              LEFT_OUT(name)
  *   NEURON_STRUCTS             (as it stands: it makes the structs below from the lists)
