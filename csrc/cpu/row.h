@@ -84,7 +84,6 @@ struct row {
 #define LOAD_G_PARAM(name, KIND) g_p.name = VALUE_##KIND(r.g_params[PARAM_##name], n);
 #define BIND_NEXT(name, KIND) BIND_##KIND(r.next[STATE_##name], n, next.name)
 #define BIND_G_INPUT(name, KIND) BIND_##KIND(AT(r.g_inputs[INPUT_##name]), n - first, g_in.name)
-#define STORE_NEXT(name, KIND) STORE_##KIND(r.next[STATE_##name], n, next.name)
 #define STORE_G_INPUT(name, KIND) \
   if (!bare || !(LIF_##KIND & LIF_OPTIONAL)) { STORE_##KIND(AT(r.g_inputs[INPUT_##name]), n - first, g_in.name) }
 #define STORE_G_PARAM(name, KIND) STORE_##KIND(r.g_params[PARAM_##name], n, g_p.name)
@@ -379,8 +378,8 @@ static void masked_backward_row(const struct row *row) {
     WITH_CONSTANT_STEPS          \
   }
 
-/* Whether backward_row has bodies for BLOCK steps: as on CUDA for the neuron's usual surrogate and StepPWL alone. Others take so
- * long that it hardly matters to them (a twentieth), and their bodies would double the time to compile. */
+/* Whether backward_row has bodies for BLOCK steps: as on CUDA for the neuron's usual surrogate and StepPWL alone. To those
+ * with an exponential it would hardly matter (a twentieth), and bodies for all of them would double the time to compile. */
 static int has_backward_blocks(const struct options *o) {
   return !NEURON_SPIKING || o->surrogate == NEURON_DEFAULT_SURROGATE || o->surrogate == LIF_SURROGATE_step_pwl;
 }
