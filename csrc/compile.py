@@ -86,6 +86,8 @@ def cuda_jobs(out: Path, nvcc: str, architectures: list[str]) -> list[tuple[list
             target = out / f"cuda_{neuron}_{storage}.o"
             flags = [f"-DNEURON={neuron}", f"-DLIF_REAL={bits}", f"-DLIF_STORAGE={storage}"]
             jobs.append(([*base, *flags, "-c", str(CSRC / "cuda" / "loop.cu"), "-o", str(target)], target))
+    target = out / "cuda_reduce.o"
+    jobs.append(([*base, "-c", str(CSRC / "cuda" / "reduce.cu"), "-o", str(target)], target))
     target = out / "cuda_dispatch.o"
     jobs.append(
         (

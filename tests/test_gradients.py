@@ -175,6 +175,47 @@ def test_same_bits_every_run_and_at_every_thread_count(case, surrogate, device, 
             assert same_bits(grads[name], value), (count, name)
 
 
+@pytest.mark.parametrize("label", ["lif1", "lif2", "alif-synapse"])
+@pytest.mark.parametrize("shared", [(), ("threshold", "decay_syn")], ids=["own", "shared"])
+@pytest.mark.parametrize("batch", [1, 13, 512, 1100])  # on CUDA one kernel sums up to 512 batch items; beyond, PyTorch goes first
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_parameters_sum_over_the_batch_in_double(label, shared, batch, dtype, device):
+    """Against a batch of one with every batch item's neurons side by side and parameters of their own: its gradients are what is
+    summed. In double only the last rounding shows, and of B numbers at most B roundings of 2^-53 of their absolute sum."""
+    case = next(case for case in CASES if case.label == label)
+    T, N = 3, 37
+    arguments = make(
+        case,
+        T=T,
+        B=batch,
+        neurons=N,
+        dtype=dtype,
+        device=device,
+        batch_first=False,
+        shared=shared,
+        with_inputs=False,
+        with_state=False,
+    )
+    weight = torch.randn(T, batch, N, generator=torch.Generator().manual_seed(3)).to(device, dtype)
+    params = {name: arguments[name].requires_grad_() for name in case.params}
+    got = torch.autograd.grad(case.fused(**arguments).spikes, list(params.values()), weight)
+    assert len({grad.untyped_storage().data_ptr() for grad in got}) == len(got), "gradients share memory"
+
+    apart = {}
+    for name, (_, _, kind) in case.params.items():
+        own = (N, case.synapses) if kind == "synapse" and case.synapses > 1 else (N,)
+        apart[name] = params[name].detach().expand(batch, *own).reshape(batch * N, *own[1:]).requires_grad_()
+    one = case.fused(**arguments | apart | {"x": arguments["x"].reshape(T, 1, -1)})
+    partials = torch.autograd.grad(one.spikes, list(apart.values()), weight.reshape(T, 1, batch * N))
+    for name, grad, partial in zip(params, got, partials, strict=True):
+        numbers = partial.double().reshape(batch, -1) if name not in shared else partial.double().reshape(-1, 1)
+        expected, size = (total.reshape(grad.shape) for total in (numbers.sum(0), numbers.abs().sum(0)))
+        bound = torch.finfo(grad.dtype).eps / 2 * expected.abs() + len(numbers) * 2.0**-53 * size
+        assert grad.dtype == params[name].dtype
+        assert bool(((grad.double() - expected).abs() <= bound).all()), name
+        assert bool((grad != 0).any()), f"{name} has no gradient: this would prove nothing"
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_only_what_is_asked_for_has_a_gradient(case, device):
     """Each argument alone gives the same gradient as all together; the others stay None."""

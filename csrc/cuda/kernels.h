@@ -22,6 +22,19 @@ struct lif_cuda_kernels {
 /* The kernels of neuron number `index` of LIF_NEURONS, for a storage of enum lif_storage. */
 const struct lif_cuda_kernels *lif_find_cuda_kernels(int index, int storage);
 
+/* Where lif_cuda_reduce leaves its sums: each gradient is dense, and takes the next `length` columns. */
+struct lif_gradients {
+  int count;
+  struct {
+    void *data;
+    int64_t length;
+    int is_double; /* else float */
+  } of[LIF_MAX_PARAMS];
+};
+
+/* Sums partials, dense (B, all the gradients' columns), over B: in double, and in an order that depends on B alone. */
+int lif_cuda_reduce(const void *partials, int is_double, int64_t B, const struct lif_gradients *gradients, lif_stream stream);
+
 #ifdef __cplusplus
 }
 #endif

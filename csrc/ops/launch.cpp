@@ -18,6 +18,8 @@
 
 namespace lif {
 
+enum { MOST_SUMMED = 512 }; /* batch items whose sums lif_cuda_reduce takes */
+
 static int storage_of(at::ScalarType type) {
   switch (type) {
     case at::kDouble: return LIF_FLOAT64;
@@ -156,45 +158,69 @@ void Launch::write_partials(const int64_t *needs, int params) {
 }
 
 Tensors Launch::sum_partials(const int64_t *needs, at::TensorList params) const {
+  std::vector<int> needed;
+  for (int f = 0; f < (int)params.size(); f++)
+    if (needs[f]) needed.push_back(f);
+  if (partials_.defined()) return x_.is_cuda() ? sum_on_cuda(needed, params) : sum_on_cpu(needed, params);
+  Tensors sums; /* no neuron */
+  for (const int f : needed) sums.push_back(at::zeros(params[f].sizes(), params[f].options()));
+  return sums;
+}
+
+Tensors Launch::sum_on_cpu(const std::vector<int> &needed, at::TensorList params) const {
   Tensors sums;
-  Tensor over_batch; /* CUDA: PyTorch's sums are deterministic there; on the CPU their order depends on the number of threads */
-  if (partials_.defined() && x_.is_cuda()) over_batch = partials_.sum(0, false, at::kDouble);
-  int64_t column = 0;
-  for (size_t f = 0; f < params.size(); f++) {
-    if (!needs[f]) continue;
+  for (const int f : needed) {
     const Tensor &param = params[f];
     const int64_t width = lif_width(neuron_.params[f].kind, args.S);
-    const bool synapse_axis = width > 1;
-    if (!partials_.defined()) { /* no neuron */
-      sums.push_back(at::zeros(param.sizes(), param.options()));
-      continue;
+    const Tensor total = at::zeros(param.sizes(), param.options().dtype(at::kDouble));
+    std::vector<int64_t> sizes, strides;
+    for (const int64_t d : order_) {
+      sizes.push_back(trailing_[d]);
+      strides.push_back(param.dim() == 0 || total.size(d) == 1 ? 0 : total.stride(d));
     }
-    if (x_.is_cuda()) {
-      std::vector<int64_t> sizes, inverse(order_.size() + (synapse_axis ? 1 : 0));
-      for (size_t k = 0; k < order_.size(); k++) {
-        sizes.push_back(trailing_[order_[k]]);
-        inverse[order_[k]] = (int64_t)k;
-      }
-      if (synapse_axis) {
-        sizes.push_back(width);
-        inverse.back() = (int64_t)order_.size();
-      }
-      const Tensor sum = over_batch.narrow(0, column, args.N * width).view(sizes).permute(inverse);
-      sums.push_back(sum.sum_to_size(param.sizes()).to(param.scalar_type()));
-    } else {
-      const Tensor total = at::zeros(param.sizes(), param.options().dtype(at::kDouble));
-      std::vector<int64_t> sizes, strides;
-      for (const int64_t d : order_) {
-        sizes.push_back(trailing_[d]);
-        strides.push_back(param.dim() == 0 || total.size(d) == 1 ? 0 : total.stride(d));
-      }
-      const int64_t w_stride = !synapse_axis || param.dim() == 0 || total.size(-1) == 1 ? 0 : total.stride(-1);
-      lif_reduce(args.grad_params[f].data, args.storage == LIF_FLOAT64, args.B, args.grad_params[f].b, args.N, (int)width,
-                 (int)sizes.size(), sizes.data(), strides.data(), w_stride, total.data_ptr<double>());
-      sums.push_back(total.to(param.scalar_type()));
-    }
-    column += args.N * width;
+    const int64_t w_stride = width == 1 || param.dim() == 0 || total.size(-1) == 1 ? 0 : total.stride(-1);
+    lif_reduce(args.grad_params[f].data, args.storage == LIF_FLOAT64, args.B, args.grad_params[f].b, args.N, (int)width,
+               (int)sizes.size(), sizes.data(), strides.data(), w_stride, total.data_ptr<double>());
+    sums.push_back(total.to(param.scalar_type()));
   }
+  return sums;
+}
+
+/* A parameter with a value for each neuron has its gradient from one kernel; one that neurons share is summed further by PyTorch,
+ * deterministically, before it is rounded. */
+Tensors Launch::sum_on_cuda(const std::vector<int> &needed, at::TensorList params) const {
+  Tensors sums;
+#ifdef LIF_CUDA
+  lif_gradients gradients = {};
+  for (const int f : needed) {
+    const int64_t width = lif_width(neuron_.params[f].kind, args.S);
+    std::vector<int64_t> sizes, place(trailing_.size()); /* in memory; where each dimension is there */
+    for (const int64_t d : order_) {
+      place[d] = (int64_t)sizes.size();
+      sizes.push_back(trailing_[d]);
+    }
+    if (width > 1) {
+      place.push_back((int64_t)sizes.size());
+      sizes.push_back(width);
+    }
+    const bool shared = params[f].numel() < args.N * width, is_double = shared || args.storage == LIF_FLOAT64;
+    const Tensor sum = at::empty(sizes, partials_.options().dtype(is_double ? at::kDouble : at::kFloat));
+    gradients.of[gradients.count++] = {sum.data_ptr(), args.N * width, is_double};
+    sums.push_back(sum.permute(place));
+  }
+  /* With more than that for each of its threads, the kernel would take longer than PyTorch's, which shares a column among blocks.
+   */
+  const Tensor partials = args.B > MOST_SUMMED ? partials_.sum(0, true, at::kDouble) : partials_;
+  const c10::cuda::CUDAGuard guard(x_.device());
+  C10_CUDA_CHECK((cudaError_t)lif_cuda_reduce(partials.data_ptr(), partials.scalar_type() == at::kDouble, partials.size(0),
+                                              &gradients, c10::cuda::getCurrentCUDAStream().stream()));
+  for (size_t k = 0; k < sums.size(); k++) {
+    const Tensor &param = params[needed[k]];
+    if (sums[k].sizes() != param.sizes()) sums[k] = sums[k].sum_to_size(param.sizes()).to(param.scalar_type());
+  }
+#else
+  (void)needed, (void)params;
+#endif
   return sums;
 }
 

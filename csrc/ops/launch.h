@@ -49,6 +49,8 @@ class Launch {
   bool collapse(at::IntArrayRef strides, int64_t width, int64_t *n) const;
   Tensor in_order(const Tensor &t, int64_t leading) const;
   lif_tensor address(const Tensor &t, int kind, Axes axes, bool *collapsed) const;
+  Tensors sum_on_cpu(const std::vector<int> &needed, at::TensorList params) const;
+  Tensors sum_on_cuda(const std::vector<int> &needed, at::TensorList params) const;
   void run_cpu(bool backward);
   void run_cuda(bool backward);
   void start_cuda(const lif_args &a, bool backward);

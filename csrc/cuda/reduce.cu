@@ -1,0 +1,40 @@
+/* The second pass of parameter gradients: partial sums of each batch item and neuron, summed over the batch. */
+#include "kernels.h"
+
+enum { COLUMNS = 32, ROWS = 8 }; /* of a block: a warp reads COLUMNS numbers side by side, ROWS warps share the batch */
+
+/* Each column in double, so that B costs no precision; batch items in an order that depends on B alone. */
+template <class Partial>
+static __global__ void sum_backward_kernel(const Partial *partials, int64_t B, int64_t columns, lif_gradients gradients) {
+  __shared__ double rows[ROWS][COLUMNS];
+  const int64_t column = (int64_t)blockIdx.x * COLUMNS + threadIdx.x;
+  double sum = 0.0;
+  if (column < columns) {
+#pragma unroll 4
+    for (int64_t b = threadIdx.y; b < B; b += ROWS) sum += (double)partials[b * columns + column];
+  }
+  rows[threadIdx.y][threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.y > 0 || column >= columns) return;
+  for (int row = 1; row < ROWS; row++) sum += rows[row][threadIdx.x];
+  int64_t at = column;
+  int f = 0;
+  while (at >= gradients.of[f].length) at -= gradients.of[f++].length;
+  if (gradients.of[f].is_double)
+    ((double *)gradients.of[f].data)[at] = sum;
+  else
+    ((float *)gradients.of[f].data)[at] = (float)sum;
+}
+
+int lif_cuda_reduce(const void *partials, int is_double, int64_t B, const struct lif_gradients *gradients, lif_stream stream) {
+  int64_t columns = 0;
+  for (int f = 0; f < gradients->count; f++) columns += gradients->of[f].length;
+  if (columns == 0) return cudaSuccess;
+  const dim3 threads(COLUMNS, ROWS);
+  const unsigned blocks = (unsigned)((columns + COLUMNS - 1) / COLUMNS);
+  if (is_double)
+    sum_backward_kernel<<<blocks, threads, 0, stream>>>((const double *)partials, B, columns, *gradients);
+  else
+    sum_backward_kernel<<<blocks, threads, 0, stream>>>((const float *)partials, B, columns, *gradients);
+  return cudaGetLastError();
+}
