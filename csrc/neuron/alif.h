@@ -60,6 +60,9 @@ LIF_FN struct kept keep(int S, const struct options *o, const struct params *p, 
   return c;
 }
 
+/* Whether spikes are 0 or 1 and nothing between. */
+LIF_FN int binary(const struct options *o) { return !o->smooth && OPTION(o, multi_spikes) == 0; }
+
 /* Spike and reset. */
 struct firing {
   real spikes;
@@ -75,7 +78,7 @@ LIF_FN struct firing fire(const struct options *o, const struct params *p, const
   f.silent = f.spikes == REAL(0) ? REAL(1) : REAL(0);
   f.subtracted = choose(PARAM_GIVEN(o, reset_value), p->reset_value, c->threshold);
   f.reset = choose(OPTION(o, reset_to_value) != 0, c->v * f.silent + p->reset_value * (REAL(1) - f.silent),
-                   c->v - f.spikes * f.subtracted);
+                   add_product(binary(o), -f.spikes, f.subtracted, c->v));
   return f;
 }
 
@@ -84,7 +87,7 @@ LIF_FN real step(int S, const struct options *o, const struct params *p, const s
   const struct charge input = charge(S, o, p, s, in);
   const struct kept c = keep(S, o, p, s, in);
   const struct firing f = fire(o, p, &c);
-  const real adapted = p->decay_adapt * s->b + (REAL(1) - p->decay_adapt) * f.spikes;
+  const real adapted = add_product(binary(o), f.spikes, REAL(1) - p->decay_adapt, p->decay_adapt * s->b);
   const real zeroed = f.spikes != REAL(0) ? REAL(0) : adapted;
   const real above = f.reset - p->min_v;
   next->b = choose(OPTION(o, zero_adaptation) != 0, zeroed, adapted);
@@ -116,10 +119,11 @@ LIF_FN void step_backward(int S, const struct options *o, const struct params *p
   const real g_spikes = choose(to_value, g_direct, g_direct - g_reset * f.subtracted);
   const real g_subtracted = choose(to_value, REAL(0), -g_reset * f.spikes);
   const real g_surrogate = choose(OPTION(o, threshold_gradient) != 0, g_spikes * spike.threshold, REAL(0));
-  const real g_threshold = choose(PARAM_GIVEN(o, reset_value), g_surrogate, g_surrogate + g_subtracted);
+  const real g_both = choose(to_value, g_surrogate, add_product(binary(o), -g_reset, f.spikes, g_surrogate));
+  const real g_threshold = choose(PARAM_GIVEN(o, reset_value), g_surrogate, g_both);
   const real g_charged = choose(to_value, g_reset * f.silent, g_reset) + g_spikes * spike.v;
 
-  const real g_i = S > 0 ? g_next->i[0] : REAL(0);
+  const real g_i = S > 0 ? g_next->i[0] : REAL(-0.0);
   const real g_drive = choose(norm_state, g_charged + g_i, g_charged);
   const real g_scaled = choose(norm, g_drive * (REAL(1) - p->decay_mem), g_drive);
   const real g_current = choose(norm_state, g_scaled, g_scaled + g_i);

@@ -54,9 +54,15 @@ LIF_FN struct kept keep(int S, const struct options *o, const struct params *p, 
   struct kept c;
   (void)S;
   c.v = choose(INPUT_GIVEN(o, membrane_hw), in->membrane_hw, s->v + p->rate_mem * charge(o, p, s, in).pull);
-  c.mute = s->refractory > REAL(0) ? REAL(1) : REAL(0);
+  c.mute = s->refractory > REAL(0) ? REAL(1) : REAL(0); /* 0 without a refractory period: that state is 0 then */
   return c;
 }
+
+/* Whether spikes are 0 or 1 and nothing between. */
+LIF_FN int binary(const struct options *o) { return !o->smooth && !INPUT_GIVEN(o, spikes_hw); }
+
+/* (1 - c) * a + c * b; exact: c is 0 or 1. */
+LIF_FN real either(int exact, real c, real a, real b) { return add_product(exact, REAL(1) - c, a, c * b); }
 
 /* Spikes before the refractory period mutes them. */
 LIF_FN real fire(const struct options *o, const struct params *p, const struct kept *c, const struct inputs *in) {
@@ -68,14 +74,13 @@ LIF_FN real step(int S, const struct options *o, const struct params *p, const s
   const real i = charge(o, p, s, in).syn.next;
   const struct kept c = keep(S, o, p, s, in);
   const real spikes = fire(o, p, &c, in);
-  const real after = (REAL(1) - spikes) * c.v + spikes * p->reset;
-  const real held = choose(PARAM_GIVEN(o, refractory), (REAL(1) - c.mute) * after + c.mute * p->reset, after);
-  const real unmuted = choose(PARAM_GIVEN(o, refractory), (REAL(1) - c.mute) * spikes, spikes);
-  const real z = choose(INPUT_GIVEN(o, spikes_hw), in->spikes_hw, unmuted);
+  const real after = either(binary(o), spikes, c.v, p->reset);
+  const real held = choose(PARAM_GIVEN(o, refractory), either(1, c.mute, after, p->reset), after);
+  const real z = choose(INPUT_GIVEN(o, spikes_hw), in->spikes_hw, (REAL(1) - c.mute) * spikes);
   const real rest = s->refractory - c.mute;
   next->v = choose(INPUT_GIVEN(o, membrane_hw), in->membrane_hw, held);
   next->i = i;
-  next->refractory = (REAL(1) - z) * (rest > REAL(0) ? rest : REAL(0)) + z * p->refractory;
+  next->refractory = either(binary(o), z, rest > REAL(0) ? rest : REAL(0), p->refractory);
   return z;
 }
 
@@ -91,12 +96,13 @@ LIF_FN void step_backward(int S, const struct options *o, const struct params *p
                           struct inputs *g_in, struct params *g_p) {
   const real spikes = fire(o, p, c, in);
   const real g_i = g_next->i;
-  const real open = choose(PARAM_GIVEN(o, refractory), REAL(1) - c->mute, REAL(1));
+  const real open = REAL(1) - c->mute;
   const real g_after = g_next->v * open;
   const int measured = INPUT_GIVEN(o, membrane_hw); /* the membrane is then not reset */
-  const real through_reset = choose(OPTION(o, reset_gradient) != 0 && !measured, g_after * (p->reset - c->v), REAL(0));
+  const real through_reset = choose(OPTION(o, reset_gradient) != 0 && !measured, g_after * (p->reset - c->v), REAL(-0.0));
   const real g_spikes = g_out * open + through_reset;
-  const real g_v = choose(measured, g_after, g_after * (REAL(1) - spikes)) + g_spikes * spike.v;
+  const real g_fired = g_spikes * spike.v;
+  const real g_v = choose(measured, g_after + g_fired, add_product(binary(o), g_after, REAL(1) - spikes, g_fired));
   const real g_pull = g_v * p->rate_mem;
   (void)S;
   if (o->param_gradients) {

@@ -76,10 +76,10 @@ LIF_FN real spike_at_threshold(const struct options *o, real v, real threshold) 
   return v - threshold >= REAL(0) ? REAL(1) : REAL(0);
 }
 
-/* [v - threshold > 0]: hxtorch's and norse's. */
+/* [v - threshold > 0]: hxtorch's and norse's. Of all floats that is [v > threshold]: the difference of two that differ is not 0. */
 LIF_FN real spike_above_threshold(const struct options *o, real v, real threshold) {
   if (o->smooth) return surrogate_smooth(*o, v, threshold, REAL(1));
-  return v - threshold > REAL(0) ? REAL(1) : REAL(0);
+  return v > threshold ? REAL(1) : REAL(0);
 }
 
 #endif
