@@ -28,8 +28,10 @@ suite() { # the whole suite, in shards side by side, for most of it waits for la
   part suite-gradients "${run[@]}" tests/test_gradients.py -k "not (same_bits or float64 or float32 or half or random)" & pids+=($!)
   part suite-exact "${run[@]}" tests/test_exact.py tests/test_surrogates.py & pids+=($!)
   part suite-pytorch "${run[@]}" tests/test_pytorch.py tests/test_layouts.py & pids+=($!)
-  part suite-rest "${run[@]}" tests --ignore=tests/test_gradients.py --ignore=tests/test_exact.py --ignore=tests/test_surrogates.py \
-    --ignore=tests/test_pytorch.py --ignore=tests/test_layouts.py ${REST:-} & pids+=($!)
+  part suite-common-case "${run[@]}" tests/test_common_case.py & pids+=($!)
+  part suite-compat "${run[@]}" tests/test_compat*.py & pids+=($!)
+  local named=(gradients exact surrogates pytorch layouts common_case)
+  part suite-rest "${run[@]}" tests "${named[@]/#/--ignore=tests/test_}" & pids+=($!)
   for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
 }
 

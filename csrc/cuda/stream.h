@@ -134,12 +134,12 @@ struct stream {
     }
   }
 
-  /* By all threads of the block, before anything else. */
-  __device__ __forceinline__ void open() {
+  /* By all threads of the block, before anything else. So many of them will walk. */
+  __device__ __forceinline__ void open(int walking) {
     if (threadIdx.x == 0) {
       for (int k = 0; k < stages; k++) {
         barrier_init(&barriers->full[k], 32);
-        barrier_init(&barriers->empty[k], NEURONS);
+        barrier_init(&barriers->empty[k], walking);
       }
     }
     __syncthreads();

@@ -60,11 +60,11 @@ struct width {
   enum { NEURONS = LAYOUT == NARROW ? 64 : 128 };
 };
 
-/* The neuron of a walking thread; threads beyond a block's last neuron do that one's work once more. */
+/* The neuron of a walking thread; threads of the last warp beyond the last neuron do that one's work once more. */
 template <int LAYOUT>
 struct place {
-  int64_t b, end, first; /* first batch item, and the end of those to take; the block's first neuron */
-  int apart, count, lane;
+  int64_t b, end, first;           /* first batch item, and the end of those to take; the block's first neuron */
+  int apart, count, walking, lane; /* neurons of the block; threads that walk, whole warps of them */
 
   __device__ __forceinline__ explicit place(const lif_args &a) {
     enum { NEURONS = width<LAYOUT>::NEURONS };
@@ -74,6 +74,7 @@ struct place {
     apart = LAYOUT == SHORT ? gridDim.x / blocks : 1;
     first = (int64_t)(blockIdx.x % blocks) * NEURONS;
     count = (int)(a.N - first < NEURONS ? a.N - first : NEURONS);
+    walking = (count + 31) / 32 * 32;
     lane = min((int)threadIdx.x, count - 1);
   }
 };
@@ -110,7 +111,7 @@ __global__ void __launch_bounds__(width<LAYOUT>::NEURONS + 32)
   NEURON_PARAMS(BIND_P)
   NEURON_STATES(BIND_S)
   NEURON_INPUTS(BIND_IN)
-  ring.open();
+  ring.open(at.walking);
   if (threadIdx.x >= NEURONS) {
     for (int64_t b = at.b; b < at.end; b += at.apart) {
       const row_source sources[1] = {row_source(a.inputs[0], b, at.first)};
@@ -118,6 +119,7 @@ __global__ void __launch_bounds__(width<LAYOUT>::NEURONS + 32)
     }
     return;
   }
+  if (threadIdx.x >= at.walking) return;
   {
     const int64_t b = at.b;
     NEURON_PARAMS(READ_PARAM)
@@ -205,7 +207,7 @@ __global__ void __launch_bounds__(width<LAYOUT>::NEURONS + 32)
   NEURON_PARAMS(BIND_P)
   NEURON_STATES(BIND_G)
   NEURON_INPUTS(BIND_G_IN)
-  ring.open();
+  ring.open(at.walking);
   if (threadIdx.x >= NEURONS) {
     for (int64_t b = at.b; b < at.end; b += at.apart) {
       const row_source sources[1] = {row_source(a.grad_out, b, at.first)};
@@ -213,6 +215,7 @@ __global__ void __launch_bounds__(width<LAYOUT>::NEURONS + 32)
     }
     return;
   }
+  if (threadIdx.x >= at.walking) return;
   {
     const int64_t b = at.b;
     NEURON_PARAMS(READ_PARAM)
@@ -273,14 +276,17 @@ __device__ __forceinline__ void take_slopes(const struct options &o, const struc
 #undef LIF_CASE
 }
 
-/* Of a step of the chunk being replayed: with gradients of parameters the states before it, otherwise what is kept of it. */
-#define STASH_KEPT(name) stash[(u * values + slot++) * NEURONS] = kept.name;
-#define UNSTASH_KEPT(name) kept.name = stash[(u * values + slot++) * NEURONS];
+/* Of a step of the chunk being replayed: with gradients of parameters the states before it, otherwise what is kept of it. In
+ * registers where they suffice, which spares four instructions a step and the loops' own; otherwise in shared memory. */
+#define STASH_KEPT(name) stash(u *values + slot++) = kept.name;
+#define UNSTASH_KEPT(name) kept.name = stash(u * values + slot++);
 template <int SYN, bool GRADIENTS>
 struct stashed {
   enum {
     VALUES = GRADIENTS ? (0 NEURON_STATES(COUNT_VALUES)) : NEURON_KEEPS,
-    FIELDS = VALUES > 0 ? 2 : 1 /* sequences read: the output's gradient, and x unless nothing of it is needed */
+    FIELDS = VALUES > 0 ? 2 : 1, /* sequences read: the output's gradient, and x unless nothing of it is needed */
+    REGISTERS = (CHUNK - 1) * VALUES + (GRADIENTS ? 2 * PARAM_COUNT : 0),
+    IN_REGISTERS = REGISTERS <= 40 /* of the 96 that leave room for four blocks on a multiprocessor */
   };
 };
 
@@ -315,7 +321,7 @@ __global__ void __launch_bounds__(width<LAYOUT>::NEURONS + 32, LAYOUT == NARROW 
   NEURON_STATES(BIND_AHEAD)
   NEURON_INPUTS(BIND_IN)
   NEURON_INPUTS(BIND_G_IN)
-  ring.open();
+  ring.open(at.walking);
   if (threadIdx.x >= NEURONS) {
     for (int64_t b = at.b; b < at.end; b += at.apart) {
       const row_source g_out(a.grad_out, b, at.first), x = FIELDS > 1 ? row_source(a.inputs[0], b, at.first) : g_out;
@@ -325,7 +331,9 @@ __global__ void __launch_bounds__(width<LAYOUT>::NEURONS + 32, LAYOUT == NARROW 
     return;
   }
   constexpr bool PLAIN = false;
-  real *stash = (real *)(shared_memory + stages * ring.stage_bytes) + threadIdx.x;
+  real *shared = (real *)(shared_memory + stages * ring.stage_bytes) + threadIdx.x;
+  const auto in_memory = [&](int k) -> real & { return shared[k * NEURONS]; };
+  if (threadIdx.x >= at.walking) return;
   {
     const int64_t b = at.b;
     NEURON_PARAMS(READ_PARAM)
@@ -359,7 +367,7 @@ __global__ void __launch_bounds__(width<LAYOUT>::NEURONS + 32, LAYOUT == NARROW 
           const real x = FIELDS > 1 ? unpack(ring.row(u, FIELDS - 1)[at.lane]) : REAL(0);
           NEURON_INPUTS(SET_X)
         };
-        const auto replay = [&](int u) {
+        const auto replay = [&](int u, const auto &stash) {
           int slot = 0;
           take_x(u);
           if constexpr (GRADIENTS) {
@@ -371,7 +379,7 @@ __global__ void __launch_bounds__(width<LAYOUT>::NEURONS + 32, LAYOUT == NARROW 
           (void)slot;
           step(S, &o, &p, &s, &in, &s);
         };
-        const auto recall = [&](int u) {
+        const auto recall = [&](int u, const auto &stash) {
           int slot = 0;
           struct kept kept;
           if constexpr (GRADIENTS) {
@@ -396,41 +404,53 @@ __global__ void __launch_bounds__(width<LAYOUT>::NEURONS + 32, LAYOUT == NARROW 
           grad_x.put(g_x);
         };
         if (LAYOUT != SHORT && o.usual && steps == CHUNK) {
+          if constexpr (SURROGATE != ANY && stashed<SYN, GRADIENTS>::IN_REGISTERS) {
+            real registers[(CHUNK - 1) * values + 1];
+            const auto in_registers = [&](int k) -> real & { return registers[k]; };
+#pragma unroll
+            for (int u = 0; u + 1 < CHUNK; u++) replay(u, in_registers);
+#pragma unroll
+            for (int u = CHUNK - 1; u >= 0; u--) {
+              const struct kept kept = u + 1 < CHUNK ? recall(u, in_registers) : last(u);
+              back(u, kept, slope_of_step(&o, &p, &kept));
+            }
+          } else {
 #pragma unroll 5
-          for (int u = 0; u + 1 < CHUNK; u++) replay(u);
-          const struct kept at_end = last(CHUNK - 1);
-          back(CHUNK - 1, at_end, slope_of_step(&o, &p, &at_end));
+            for (int u = 0; u + 1 < CHUNK; u++) replay(u, in_memory);
+            const struct kept at_end = last(CHUNK - 1);
+            back(CHUNK - 1, at_end, slope_of_step(&o, &p, &at_end));
 #pragma unroll 1
-          for (int group = CHUNK - 1 - GROUP; group >= 0; group -= GROUP) {
-            if constexpr (SURROGATE != ANY) {
+            for (int group = CHUNK - 1 - GROUP; group >= 0; group -= GROUP) {
+              if constexpr (SURROGATE != ANY) {
 #pragma unroll
-              for (int u = GROUP - 1; u >= 0; u--) {
-                const struct kept kept = recall(group + u);
-                back(group + u, kept, slope_of_step(&o, &p, &kept));
-              }
-            } else {
-              struct kept kept[GROUP];
-              struct point points[GROUP];
-              struct slope slopes[GROUP];
+                for (int u = GROUP - 1; u >= 0; u--) {
+                  const struct kept kept = recall(group + u, in_memory);
+                  back(group + u, kept, slope_of_step(&o, &p, &kept));
+                }
+              } else {
+                struct kept kept[GROUP];
+                struct point points[GROUP];
+                struct slope slopes[GROUP];
 #pragma unroll
-              for (int u = 0; u < GROUP; u++) {
-                kept[u] = recall(group + u);
-                points[u] = spike_point(&p, &kept[u]);
-              }
-              take_slopes(o, points, slopes);
+                for (int u = 0; u < GROUP; u++) {
+                  kept[u] = recall(group + u, in_memory);
+                  points[u] = spike_point(&p, &kept[u]);
+                }
+                take_slopes(o, points, slopes);
 #pragma unroll
-              for (int u = GROUP - 1; u >= 0; u--) {
-                if (GRADIENTS) recall(group + u); /* the state and x */
-                back(group + u, kept[u], slopes[u]);
+                for (int u = GROUP - 1; u >= 0; u--) {
+                  if (GRADIENTS) recall(group + u, in_memory); /* the state and x */
+                  back(group + u, kept[u], slopes[u]);
+                }
               }
             }
           }
         } else {
 #pragma unroll 1
-          for (int u = 0; u + 1 < steps; u++) replay(u);
+          for (int u = 0; u + 1 < steps; u++) replay(u, in_memory);
 #pragma unroll 1
           for (int u = steps - 1; u >= 0; u--) {
-            const struct kept kept = u + 1 < steps ? recall(u) : last(u);
+            const struct kept kept = u + 1 < steps ? recall(u, in_memory) : last(u);
             back(u, kept, slope_of_step(&o, &p, &kept));
           }
         }

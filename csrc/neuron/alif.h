@@ -118,10 +118,11 @@ LIF_FN void step_backward(int S, const struct options *o, const struct params *p
   const real g_direct = g_out + g_adapted * (REAL(1) - p->decay_adapt);
   const real g_spikes = choose(to_value, g_direct, g_direct - g_reset * f.subtracted);
   const real g_subtracted = choose(to_value, REAL(0), -g_reset * f.spikes);
-  const real g_surrogate = choose(OPTION(o, threshold_gradient) != 0, g_spikes * spike.threshold, REAL(0));
+  const real g_fired = g_spikes * spike.v;
+  const real g_surrogate = choose(OPTION(o, threshold_gradient) != 0, g_fired * spike.to_threshold, REAL(0));
   const real g_both = choose(to_value, g_surrogate, add_product(binary(o), -g_reset, f.spikes, g_surrogate));
   const real g_threshold = choose(PARAM_GIVEN(o, reset_value), g_surrogate, g_both);
-  const real g_charged = choose(to_value, g_reset * f.silent, g_reset) + g_spikes * spike.v;
+  const real g_charged = choose(to_value, g_reset * f.silent, g_reset) + g_fired;
 
   const real g_i = S > 0 ? g_next->i[0] : REAL(-0.0);
   const real g_drive = choose(norm_state, g_charged + g_i, g_charged);

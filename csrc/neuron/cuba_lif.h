@@ -111,7 +111,7 @@ LIF_FN void step_backward(int S, const struct options *o, const struct params *p
     g_p->rate_syn -= g_i * input.syn.drive;
     g_p->leak += choose(OPTION(o, leaky) != 0, g_pull, REAL(0));
     g_p->reset += (g_next->v - g_after) + choose(measured, REAL(0), g_after * spikes);
-    g_p->threshold += g_spikes * spike.threshold;
+    g_p->threshold += g_fired * spike.to_threshold;
     g_p->refractory = REAL(0);
   }
   g->v = choose(OPTION(o, leaky) != 0, g_v - g_pull, g_v);

@@ -52,15 +52,15 @@ LIF_FN real step(int S, const struct options *o, const struct params *p, const s
 
 LIF_FN int usual_neuron(const struct options *o, const struct params *p) { return usual(p->threshold, OPTION(o, max_spikes)); }
 
-/* Adjoints of the spikes and of the membrane potential before the reset. */
+/* Adjoints of the membrane potential before the reset: what comes through the spikes, and all of it. */
 struct adjoint {
-  real n, v;
+  real fired, v;
 };
 
 LIF_FN struct adjoint adjoint(const struct params *p, real slope, real g_out, real g_next_v) {
   struct adjoint a;
-  a.n = g_out - g_next_v * p->threshold;
-  a.v = g_next_v + a.n * slope;
+  a.fired = (g_out - g_next_v * p->threshold) * slope;
+  a.v = g_next_v + a.fired;
   return a;
 }
 
@@ -97,7 +97,7 @@ LIF_FN void step_backward(int S, const struct options *o, const struct params *p
   const struct adjoint a = adjoint(p, spike.v, g_out, g_next->v);
   if (o->param_gradients) {
     const real n = spike_count(o, c->v, p->threshold, PER_THRESHOLD(p), OPTION(o, max_spikes));
-    g_p->threshold += a.n * spike.threshold - g_next->v * n;
+    g_p->threshold += a.fired * spike.to_threshold - g_next->v * n;
     g_p->decay_mem += a.v * s->v;
     g_p->bias += a.v;
     for (int k = 0; k < S; k++) g_p->decay_syn[k] += (g_next->i[k] + a.v) * ((s->i[k] + in->x[k]) + in->rec[k]);

@@ -1,7 +1,7 @@
 /* Surrogate gradients: what takes the place of the derivative of a spike by the membrane potential v and the threshold.
  *
  * One line of the table below is all the rest of the project needs to know of a surrogate; its two functions stand above:
- *   <name>_slope   its derivatives by v and by the threshold
+ *   <name>_slope   its derivative by v, and the factor from it to that by the threshold
  *   <name>_smooth  an antiderivative (by v) of the slope, which takes the spike's place in gradient checks
  * p holds the surrogate's parameters in the table's order, per their reciprocals; max_spikes is the neuron's bound on spikes a
  * step. A slope need not round as the reference's does, for no spike depends on it, but must be the same on every device. So
@@ -43,7 +43,7 @@ LIF_FN struct options in_precision(const struct lif_options *given) {
 }
 
 struct slope {
-  real v, threshold;
+  real v, to_threshold; /* the derivative by v, and what makes of it that by the threshold: a factor */
 };
 
 /* Where a slope is taken. `fixed` is a constant of the neuron: whether its threshold is a parameter. The reciprocal is then the
@@ -62,7 +62,7 @@ LIF_FN struct slope step_pwl_slope(struct point at, const real *p, const real *p
   struct slope d;
   (void)per, (void)max_spikes;
   d.v = per_threshold * open;
-  d.threshold = -(at.v * per_threshold) * d.v;
+  d.to_threshold = -(at.v * per_threshold);
   return d;
 }
 
@@ -88,7 +88,7 @@ LIF_FN struct slope periodic_exponential_slope(struct point at, const real *p, c
   struct slope d;
   (void)p;
   d.v = real_exp(-real_abs(offset) * per[0]) * per_threshold;
-  d.threshold = -(at.v * per_threshold) * d.v;
+  d.to_threshold = -(at.v * per_threshold);
   return d;
 }
 
@@ -109,7 +109,7 @@ LIF_FN real periodic_exponential_smooth(real v, real threshold, const real *p, r
 
 /* The others are functions of v - threshold, or were written as if they were: the threshold gets the negative of what v gets. */
 LIF_FN struct slope of_difference(real by_v) {
-  const struct slope d = {by_v, -by_v};
+  const struct slope d = {by_v, REAL(-1)};
   return d;
 }
 

@@ -208,8 +208,7 @@ Tensors Launch::sum_on_cuda(const std::vector<int> &needed, at::TensorList param
     gradients.of[gradients.count++] = {sum.data_ptr(), args.N * width, is_double};
     sums.push_back(sum.permute(place));
   }
-  /* With more than that for each of its threads, the kernel would take longer than PyTorch's, which shares a column among blocks.
-   */
+  /* A column of the kernel is one block's; PyTorch's sum shares long columns among blocks. */
   const Tensor partials = args.B > MOST_SUMMED ? partials_.sum(0, true, at::kDouble) : partials_;
   const c10::cuda::CUDAGuard guard(x_.device());
   C10_CUDA_CHECK((cudaError_t)lif_cuda_reduce(partials.data_ptr(), partials.scalar_type() == at::kDouble, partials.size(0),
