@@ -455,13 +455,9 @@ static void backward_tile(struct tile *tile) {
     write_row(tile, &a->grad_params[f], LIF_NATIVE, 0, lif_width(param_kinds[f], a->S), r->g_params[f]);
 }
 
-#define OPTIONAL_BIT(name, KIND) | (LIF_##KIND & LIF_OPTIONAL ? 1 << PARAM_##name : 0)
-
-/* Whether nothing optional was given, and options are as usual. */
+/* See bare in row.h. */
 static int is_bare(const struct lif_args *a) {
-  const int optional = 0 NEURON_PARAMS(OPTIONAL_BIT);
-  return 1 NEURON_USUAL(IS_USUAL_OPTION, IGNORE_PARAM) && a->options.inputs_given == 1 && !(a->options.params_given & optional) &&
-         !a->recurrence.weights;
+  return 1 NEURON_USUAL(IS_USUAL_OPTION, IS_LEFT_OUT) && a->options.inputs_given == 1 && !a->recurrence.weights;
 }
 
 static int run_tasks(const struct lif_args *a, int64_t begin, int64_t end, int backward) {

@@ -39,7 +39,7 @@ struct row {
   int few;                     /* counts above one have not been met lately: likely they will not be */
   int wanted;                  /* of enum wanted; STATES of BLOCK steps alone */
   int S;
-  int bare;  /* nothing optional was given, options are as usual, and there is no recurrence */
+  int bare;  /* no input but x was given, options and parameters are the neuron's usual case, and there is no recurrence */
   int usual; /* usual() holds for every neuron of the row */
   const struct options *options;
   uint32_t *mask; /* or NULL; `bit` of its words is this step's */
@@ -124,18 +124,16 @@ struct row {
 #define LOAD_CONSTANTS
 #endif
 
-/* What was left out, as constants: adding -0 changes nothing, so the compiler drops it. */
+/* Inputs that were left out, as constants: adding -0 changes nothing, so the compiler drops it. */
 #define LEAVE_OUT_PER_NEURON(member)
 #define LEAVE_OUT_PER_SYNAPSE(member)
 #define LEAVE_OUT_PER_CURRENT(member)
 #define LEAVE_OUT_OPTIONAL_PER_NEURON(member) member = REAL(-0.0);
 #define LEAVE_OUT_RECURRENT(member) member = (real *)left_out;
 #define LEAVE_OUT_INPUT(name, KIND) LEAVE_OUT_##KIND(in.name)
-#define LEAVE_OUT_PARAM(name, KIND) LEAVE_OUT_##KIND(p.name)
 #define SET_BARE      \
   o.inputs_given = 1; \
-  o.params_given = 0; \
-  NEURON_USUAL(SET_USUAL_OPTION, IGNORE_PARAM)
+  NEURON_USUAL(SET_USUAL_OPTION, SET_NOT_GIVEN)
 
 /* What is wanted of a body that takes steps: the output, the mask too, or in place of them the state after each step. */
 enum wanted { OUTPUT, AND_MASK, STATES };
@@ -161,7 +159,7 @@ LIF_FN int forward_body(const struct row *row, struct options o, int S, int step
       LOAD_CONSTANTS
       NEURON_STATES(LOAD_STATE)
       if (steps > 1) { NEURON_STATES(HOLD_STATE) }
-      if (bare) { NEURON_PARAMS(LEAVE_OUT_PARAM) }
+      if (bare) { NEURON_USUAL(IGNORE_OPTION, SET_LEFT_OUT) }
       uint32_t word = 0;
       real highest = REAL(0);
       (void)highest, (void)word;
@@ -215,7 +213,7 @@ LIF_FN void backward_body(const struct row *row, struct options o, int S, int st
       NEURON_STATES(LOAD_NEXT)
       if (steps > 1) { NEURON_STATES(HOLD_ADJOINT) }
       if (o.param_gradients) { NEURON_PARAMS(LOAD_G_PARAM) }
-      if (bare) { NEURON_PARAMS(LEAVE_OUT_PARAM) }
+      if (bare) { NEURON_USUAL(IGNORE_OPTION, SET_LEFT_OUT) }
       UNROLLED
       for (int k = steps - 1; k >= 0; k--) {
         struct inputs in, g_in;

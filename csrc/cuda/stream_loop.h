@@ -17,9 +17,7 @@
 #define LEAVE_OUT_RECURRENT(member) member[0] = REAL(-0.0);
 #define LEAVE_OUT_INPUT(name, KIND) LEAVE_OUT_##KIND(in.name)
 
-/* The neuron's usual case (neuron.h): asked of a launch, and told to the compiler. */
-#define SET_NOT_GIVEN(name) o.params_given &= ~(1 << PARAM_##name);
-#define SET_LEFT_OUT(name) p.name = REAL(-0.0);
+/* Whether a launch can be anything but the usual case (NEURON_USUAL). */
 #define COUNT_OPTION(name, constant) +1
 #define COUNT_PARAM(name) +1
 enum { CAN_BE_UNUSUAL = 0 NEURON_USUAL(COUNT_OPTION, COUNT_PARAM) };

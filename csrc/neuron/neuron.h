@@ -84,10 +84,11 @@
 
 /* The neuron's usual case, NEURON_USUAL(OPTION_IS, LEFT_OUT): asked of a launch `a`, and told to the compiler. */
 #define IGNORE_OPTION(name, constant)
-#define IGNORE_PARAM(name)
 #define IS_USUAL_OPTION(name, constant) &&a->options.values[OPTION_##name] == (constant)
 #define IS_LEFT_OUT(name) &&!(a->options.params_given >> PARAM_##name & 1)
 #define SET_USUAL_OPTION(name, constant) o.values[OPTION_##name] = REAL(constant);
+#define SET_NOT_GIVEN(name) o.params_given &= ~(1 << PARAM_##name);
+#define SET_LEFT_OUT(name) p.name = REAL(-0.0); /* adding it changes nothing, so the compiler drops it */
 
 /* For files compiled once a neuron, with -DNEURON=<name>. */
 #define LIF_STRING_(token) #token
