@@ -133,8 +133,8 @@
 /* The stash: states before each step of the chunk being replayed, but the last, in shared memory; `slot` counts the values of
  * one step. */
 #define STASH(name, KIND) EACH_##KIND(s.name, stash[(u * values + slot++) * THREADS] = value;)
-#define STREAM_STASH(name, KIND) EACH_##KIND(s.name, stash(u *values + slot++) = value;)
-#define STREAM_UNSTASH(name, KIND) EACH_##KIND(s.name, value = stash(u * values + slot++);)
+#define STREAM_STASH(name, KIND) EACH_##KIND(s.name, stash(slot++ + u * values) = value;)
+#define STREAM_UNSTASH(name, KIND) EACH_##KIND(s.name, value = stash(slot++ + u * values);)
 #define UNSTASH(name, KIND) EACH_##KIND(s.name, value = stash[(u * values + slot++) * THREADS];)
 #define COUNT_VALUES(name, KIND) +(LIF_##KIND == LIF_PER_SYNAPSE ? (SYN > 0 ? SYN : 0) : 1)
 

@@ -276,8 +276,8 @@ __device__ __forceinline__ void take_slopes(const struct options &o, const struc
 
 /* Of a step of the chunk being replayed: with gradients of parameters the states before it, otherwise what is kept of it. In
  * registers where they suffice, which spares four instructions a step and the loops' own; otherwise in shared memory. */
-#define STASH_KEPT(name) stash(u *values + slot++) = kept.name;
-#define UNSTASH_KEPT(name) kept.name = stash(u * values + slot++);
+#define STASH_KEPT(name) stash(slot++ + u * values) = kept.name;
+#define UNSTASH_KEPT(name) kept.name = stash(slot++ + u * values);
 template <int SYN, bool GRADIENTS>
 struct stashed {
   enum {
