@@ -327,7 +327,8 @@ def run_elsewhere(
             done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=timeout, check=False)
             error = (done.stderr.strip().splitlines() or [error])[-1]
         except subprocess.TimeoutExpired:
-            error = f"took more than {timeout:.0f} seconds"
+            cut = timeout < CHILD_SECONDS
+            error = f"stopped by --time-limit {deadline.seconds:g}" if cut else f"took more than {timeout:g} seconds"
         if path.exists():
             report.rows += read(path).rows
         found = {row.title for row in report.rows}
