@@ -1,8 +1,24 @@
 """Gradients: against autograd through the reference loop, against finite differences, and the same bits everywhere."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
-from cases import CASES, PAIRS, SPIKING_PAIRS, gradients, leaves, loss, make, name_of, outputs, relative_error, same_bits
+from cases import (
+    CASES,
+    PAIRS,
+    SPIKING_PAIRS,
+    SURROGATES,
+    gradients,
+    leaves,
+    loss,
+    make,
+    name_of,
+    outputs,
+    relative_error,
+    same_bits,
+)
 from conftest import DEVICES
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -89,6 +105,13 @@ def threshold_is_true(surrogate):
     theta = torch.full_like(v, 0.9).requires_grad_()
     (true,) = torch.autograd.grad(surrogate.smooth(v, theta).sum(), theta)
     return torch.allclose(true, surrogate.threshold_derivative(v, theta.detach()))
+
+
+def test_docs_name_the_surrogates_whose_derivative_by_the_threshold_is_not_the_true_one():
+    text = (Path(__file__).parent.parent / "docs" / "surrogates.md").read_text()
+    named = re.search(r"own\. For\s(.*?)it is the libraries' instead", text, re.DOTALL)
+    others = {type(s).__name__ for s in SURROGATES if not threshold_is_true(s)}
+    assert set(re.findall(r"`(\w+)`", named[1])) == others
 
 
 @pairs

@@ -143,7 +143,7 @@ def test_tracers_see_the_op(device):
         graph = make_fx(layer, tracing_mode=mode)(x)
         assert [str(node.target) for node in graph.graph.nodes].count("torch_lif.lif.default") == 1, mode
         assert torch.equal(graph(x), layer(x)), mode
-    with pytest.raises(RuntimeError, match="unsupported input list type"):  # rather than a constant in the trace
+    with pytest.raises(NotImplementedError, match=r"torch\.jit\.trace .* use torch\.export"):  # rather than a constant in the trace
         torch.jit.trace(layer, x)
 
 
@@ -238,6 +238,31 @@ def test_compile_fullgraph(device):
     assert grads.keys() == expected_grads.keys()
     for name, grad in grads.items():
         torch.testing.assert_close(grad, expected_grads[name], rtol=1e-5, atol=1e-6)
+
+
+NUMBERS = {
+    "max_spikes": lambda value: lif.ALIF(5, max_spikes=value),
+    "surrogate": lambda value: lif.LIF(5, surrogate=lif.SuperSpike(value)),
+    "dt": lambda value: lif.LI(5, dt=1e-3 * value, tau_mem=0.1, tau_syn=0.1),
+    "noise_std": lambda value: lif.LIF(5, noise_std=value),
+    "refractory_time": lambda value: lif.RefractoryCubaLIF(5, refractory_time=1e-3 * value),
+    "constrained": lambda value: lif.CubaLIF(5, tau_mem=1e-2 * value).constrain("tau_mem"),
+}
+
+
+@pytest.mark.parametrize("dynamic", [None, True])
+@pytest.mark.parametrize("number", NUMBERS)
+def test_compile_of_layers_that_differ_in_a_number(number, dynamic):
+    """From the second value on, or with dynamic=True, torch.compile makes a symbol of a layer's number."""
+    torch._dynamo.reset()
+    x = network_input()
+    for value in (1.0, 2.0, 3.0):
+        layer = NUMBERS[number](value)
+        compiled = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=dynamic)
+        torch.manual_seed(1)
+        got = compiled(x)
+        torch.manual_seed(1)
+        assert torch.equal(got, layer(x))
 
 
 @pytest.mark.parametrize(
@@ -361,18 +386,21 @@ def ddp_worker(rank, path, backend, queue):
     dist.destroy_process_group()
 
 
-def ddp(path, backend):
-    context = mp.get_context("spawn")
-    queue = context.SimpleQueue()
-    processes = mp.start_processes(
-        ddp_worker, (str(path / "rendezvous"), backend, queue), nprocs=2, join=False, start_method="spawn"
-    )
+def from_two_processes(worker, path, backend):
+    """What the first of two processes puts into the queue."""
+    queue = mp.get_context("spawn").SimpleQueue()
+    processes = mp.start_processes(worker, (str(path / "rendezvous"), backend, queue), nprocs=2, join=False, start_method="spawn")
     while not processes.join(timeout=1):
         if not queue.empty():
             break
-    grads = queue.get()
+    result = queue.get()
     while not processes.join(timeout=60):
         pass
+    return result
+
+
+def ddp(path, backend):
+    grads = from_two_processes(ddp_worker, path, backend)
     _, expected = parameter_gradients(network(), network_input(batch=4))
     assert grads.keys() == expected.keys()
     for name, grad in expected.items():
@@ -387,6 +415,35 @@ def test_ddp_gloo(tmp_path):
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 def test_ddp_nccl(tmp_path):
     ddp(tmp_path, "nccl")
+
+
+def fsdp_worker(rank, path, backend, queue):
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+    dist.init_process_group(backend, init_method=f"file://{path}", rank=rank, world_size=2)
+    torch.set_num_threads(1)
+    module, x = recurrent_network(), network_input(batch=4)
+    neurons = [m for m in module.modules() if hasattr(m, "run")]
+    for layer in neurons:
+        fully_shard(layer, mesh=init_device_mesh("cpu", (2,)))
+        register_fsdp_forward_method(layer, "run")
+    parameter_gradients(module, x[2 * rank : 2 * rank + 2])
+    grads = {name: p.grad.full_tensor() for name, p in module.named_parameters() if hasattr(p.grad, "full_tensor")}
+    assert neurons[0].run(torch.rand(1, 2, 8)).spikes.shape == (1, 2, 4)
+    if rank == 0:
+        queue.put({name: grad.numpy() for name, grad in grads.items()})
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_fsdp_gloo(tmp_path):
+    """Two processes share every parameter of the neurons, those with one value for all neurons too."""
+    grads = from_two_processes(fsdp_worker, tmp_path, "gloo")
+    _, expected = parameter_gradients(recurrent_network(), network_input(batch=4))
+    assert {name.rpartition(".")[2] for name in grads} >= {"w_rec", "decay_mem", "threshold"}
+    for name, grad in grads.items():
+        torch.testing.assert_close(torch.from_numpy(grad) * 2, expected[name], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")

@@ -37,5 +37,8 @@ from . import functional, neurons, reference, surrogate
 from .neurons import *  # noqa: F403
 from .surrogate import *  # noqa: F403
 
+# What a call returns can be saved, and loaded again by torch.load with its default of weights_only.
+_torch.serialization.add_safe_globals([getattr(neurons, _name) for _name in neurons.__all__ if _name.endswith(("State", "Result"))])
+
 __version__ = "0.1.0"
 __all__ = ["functional", "neurons", "reference", "surrogate", *neurons.__all__, *surrogate.__all__]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from . import _C
-from .surrogate import Surrogate, constant
+from ._check import ANY, Range, constant, fits, flag, number, whole_number
+from .surrogate import Surrogate
 
 NEURONS = _C.neurons()
+KERNELS = frozenset(_C.surrogates())
 SYNAPSES = ("at_once", "delayed", "delayed_increment")
 """The forms of csrc/neuron/euler.h, in its order."""
 OPS = {name: getattr(torch.ops.torch_lif, name).default for name in NEURONS}
@@ -50,59 +51,80 @@ def compute_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-def parameter(
-    op: str,
-    name: str,
-    value: Tensor | float | None,
-    x: Tensor,
-    low: float = -math.inf,
-    high: float = math.inf,
-    open_low: bool = False,
-) -> Tensor | None:
-    """A parameter as a tensor beside x. A Python number is checked against its range; a tensor's values are not read, for
-    that would wait for the device. A half parameter is widened to float32, exactly, where x is of the same half type."""
+UNIT = Range(0.0, 1.0)
+"""Of a decay, or of the fraction that leaks away, a step."""
+POSITIVE = Range(0.0, open_low=True)
+COUNT = Range(0.0, finite=True)
+"""Of time steps or seconds."""
+
+
+def parameter(op: str, name: str, value: Tensor | float | None, x: Tensor, within: Range = ANY) -> Tensor | None:
+    """A parameter as a tensor beside x. A number is checked against its range; a tensor's values are not read, for that would wait
+    for the device. A half parameter is widened to float32, exactly, where x is of the same half type."""
     if value is None:
         return None
     if isinstance(value, Tensor):
-        return value.float() if value.dtype in HALF and value.dtype == x.dtype else value
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{op}: {name} is {value!r}, expected a number or a tensor")
-    if not (low <= value <= high) or (open_low and value == low):
-        expected = f"above {low:g}" if open_low else f"in [{low:g}, {high:g}]"
-        raise ValueError(f"{op}: {name} is {value}, expected a number {expected}")
-    return torch.full((), value, dtype=compute_dtype(x), device=x.device)
+        return check_freed(op, name, value).float() if value.dtype in HALF and value.dtype == x.dtype else value
+    plain = number(op, name, value, "a number or a tensor")
+    if not within.holds(plain):
+        raise ValueError(f"{op}: {name} is {value}, expected a number {within}")
+    dtype = compute_dtype(x)
+    fits(op, name, plain, dtype)
+    return torch.full((), plain, dtype=dtype, device=x.device)
 
 
-def check_input(op: str, x: object) -> Tensor:
+def check_freed(op: str, name: str, value: Tensor) -> Tensor:
+    """The op finds out by itself; this is for what PyTorch is given before."""
+    if value.numel() and not value.untyped_storage().size():
+        raise ValueError(f"{op}: the memory of {name} has been freed, expected a tensor whose values are there")
+    return value
+
+
+def check_input(op: str, x: object, name: str = "x") -> Tensor:
     if not isinstance(x, Tensor):
-        raise TypeError(f"{op}: x is a {type(x).__name__}, expected a tensor; convert it with torch.as_tensor(x)")
-    if x.layout is not torch.strided:
-        raise ValueError(f"{op}: x is a {x.layout} tensor, expected a dense one: pass x.to_dense()")
+        raise TypeError(f"{op}: {name} is a {type(x).__name__}, expected a tensor; convert it with torch.as_tensor({name})")
+    if x.layout is not torch.strided or x.is_nested:
+        kind, dense = ("nested", "to_padded_tensor(0.0)") if x.is_nested else (x.layout, "to_dense()")
+        raise ValueError(f"{op}: {name} is a {kind} tensor, expected a dense one: pass {name}.{dense}")
     return x
 
 
-def check_record(op: str, record: Sequence[str], known: Sequence[str]) -> None:
+NOTHING: tuple[str, ...] = ()
+"""What `record` is where nobody asked for records: Python has one empty tuple. It needs no check, which a short call feels."""
+
+
+def check_record(op: str, record: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
+    """The names of the states to record; an iterator among them is read once, here."""
+    example = f"expected a sequence of names such as ({known[-1]!r},)"
     if isinstance(record, str):
         raise TypeError(f"{op}: record is the string {record!r}, expected a sequence of names such as ({record!r},)")
-    for name in record:
+    if isinstance(record, Tensor) or not isinstance(record, Iterable):
+        raise TypeError(f"{op}: record is {record!r}, {example}")
+    names = tuple(record)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"{op}: record holds {name!r}, {example}")
         if name not in known:
             raise ValueError(f"{op}: record names {name!r}, expected names from {', '.join(known)}")
+    return names
 
 
-def check_surrogate(op: str, surrogate: object) -> Surrogate:
+def check_surrogate(op: str, surrogate: object, fused: bool = True) -> Surrogate:
+    """A surrogate that has a kernel; with fused=False one with its formulas in PyTorch alone will do."""
     if isinstance(surrogate, type) and issubclass(surrogate, Surrogate):
         raise TypeError(f"{op}: surrogate is the class {surrogate.__name__}, expected an object of it: {surrogate.__name__}()")
     if not isinstance(surrogate, Surrogate):
         raise TypeError(f"{op}: surrogate is {surrogate!r}, expected a Surrogate such as StepPWL()")
+    if fused and surrogate.name not in KERNELS:
+        raise TypeError(
+            f"{op}: surrogate is {surrogate!r}, which has no kernel; expected one of torch_lif.surrogate, or formulas of your own "
+            "in the plain loops alone: torch_lif.reference, or a layer with backend='loop'"
+        )
     return surrogate
 
 
 def check_synapses(op: str, synapses: object) -> int:
-    if isinstance(synapses, bool) or not isinstance(synapses, int):
-        raise TypeError(f"{op}: synapses is {synapses!r}, expected a whole number")
-    if synapses < 0:
-        raise ValueError(f"{op}: synapses is {synapses}, expected 0 or more")
-    return synapses
+    return whole_number(op, "synapses", synapses)
 
 
 def check_max_spikes(op: str, max_spikes: float) -> float:
@@ -114,9 +136,7 @@ def check_max_spikes(op: str, max_spikes: float) -> float:
 
 def weights(op: str, name: str, value: Tensor | None, x: Tensor) -> Tensor | None:
     """Recurrent weights or their bias, widened as `parameter` does."""
-    if value is not None and not isinstance(value, Tensor):
-        raise TypeError(f"{op}: {name} is a {type(value).__name__}, expected a tensor")
-    return parameter(op, name, value, x)
+    return None if value is None else parameter(op, name, check_input(op, value, name), x)
 
 
 def recurrent_input(
@@ -140,7 +160,7 @@ def recurrent_input(
 
 
 def check_memory(op: str, memory: str | None) -> str:
-    if memory is not None and memory not in ("mask", "recompute", "save"):
+    if memory is not None and (not isinstance(memory, str) or memory not in ("mask", "recompute", "save")):
         raise ValueError(f"{op}: memory is {memory!r}, expected 'mask', 'recompute', 'save' or None")
     return memory or ""
 
@@ -152,17 +172,26 @@ def check_choice(op: str, name: str, value: object, known: Sequence[str]) -> int
     return list(known).index(value)
 
 
-def split_state(op: str, state: Sequence[Tensor | None] | None, names: Sequence[str]) -> dict[str, Tensor | None]:
+def split_state(op: str, state: Iterable[Tensor | None] | None, names: Sequence[str]) -> dict[str, Tensor | None]:
     """A state tuple by names; None, or a missing entry, starts at zero."""
     if state is None:
         return {}
-    values = tuple(state) if not isinstance(state, Tensor) else None
-    if values is None or len(values) > len(names):
-        raise TypeError(f"{op}: state is {type(state).__name__}, expected a tuple ({', '.join(names)})")
+    expected = f"expected a tuple ({', '.join(names)})"
+    if isinstance(state, (Tensor, str, Mapping)) or not isinstance(state, Iterable):
+        raise TypeError(f"{op}: state is {type(state).__name__}, {expected}")
+    values = tuple(state)
+    if len(values) > len(names):
+        raise TypeError(f"{op}: state is {type(state).__name__}, {expected}; it has {len(values)} entries")
     for name, value in zip(names, values, strict=False):
         if value is not None and not isinstance(value, Tensor):
             raise TypeError(f"{op}: the initial state {name} is a {type(value).__name__}, expected a tensor or None")
     return dict(zip(names, values, strict=False))
+
+
+def _fixed(value: float) -> float:
+    """The number, and for torch.compile a constant: an op's list of floats takes no symbol, which a layer's attribute becomes once
+    it has had two values. The key of a dictionary is what torch.compile makes a constant of, with a guard."""
+    return float(next(iter({value: None})) if torch.compiler.is_compiling() else value)
 
 
 def fused(
@@ -181,11 +210,13 @@ def fused(
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
     """Runs torch.ops.torch_lif.<name>; returns (output, final states, recorded states)."""
     order = ORDERS[name]
+    if type(smooth) is not bool or type(batch_first) is not bool:
+        smooth, batch_first = flag(name, "smooth", smooth), flag(name, "batch_first", batch_first)
     arguments = (
         tuple(map(inputs.get, order.inputs)),
         tuple(map(params.get, order.params)),
         tuple(map(state.get, order.states)),
-        tuple([float(options[key]) for key in order.options]) if options else (),
+        tuple([_fixed(options[key]) for key in order.options]) if options else (),
         surrogate.name if surrogate else "",
         surrogate.values if surrogate else (),
         smooth,
@@ -196,6 +227,10 @@ def fused(
     )
     results = None if torch.compiler.is_compiling() else _C.call(order.place, *arguments)
     if results is None:
+        first = {f"the initial state {key}": value for key, value in state.items()}
+        for key, value in (*inputs.items(), *params.items(), *first.items()):
+            if value is not None:
+                check_input(name, value, key)
         results = OPS[name](*arguments)
     states = [
         key

@@ -7,13 +7,14 @@ the same matrix products), the same gradients up to rounding. They run wherever 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ._call import compute_dtype, parameter, recurrent_input
+from ._call import check_input, check_record, compute_dtype, parameter, recurrent_input, split_state, weights
 from .surrogate import SingleExponential, StepPWL, SuperSpike, Surrogate
 
 __all__ = [
@@ -165,6 +166,8 @@ def spike(
     count: SpikeFunction = multi_spike,
 ) -> Tensor:
     """The number of spikes with the surrogate's gradient; or its smooth stand-in."""
+    if max_spikes > torch.finfo(v.dtype).max:
+        max_spikes = math.inf  # which clamp takes
     if smooth:
         return surrogate.smooth(v, threshold, max_spikes)
     return _Spike.apply(v, threshold, surrogate, max_spikes, count)
@@ -183,6 +186,14 @@ class _Inject(torch.autograd.Function):
 def inject(computed: Tensor, measured: Tensor | None) -> Tensor:
     """Forward the measured value where there is one, backward the identity to the computed one."""
     return computed if measured is None else _Inject.apply(computed, measured)
+
+
+def _checked(
+    op: str, x: Tensor, state: Iterable[Tensor | None] | None, names: Sequence[str], record: Iterable[str], known: Sequence[str]
+) -> tuple[Tensor, tuple[Tensor | None, ...], tuple[str, ...]]:
+    """x, the initial states and the names to record, with the same errors as `torch_lif.functional`."""
+    given = split_state(op, state, names)
+    return check_input(op, x), tuple(map(given.get, names)), check_record(op, record, known)
 
 
 def _steps(x: Tensor | None, like: Tensor, time_dim: int) -> Sequence[Tensor]:
@@ -210,11 +221,10 @@ def _parameters(op: str, x: Tensor, **values: Tensor | float | None) -> list[Ten
     return [t for t in tensors if t is not None]
 
 
-def _first(state: Sequence[Tensor | None] | None, x: Tensor, *shapes: Sequence[int]) -> list[Tensor]:
+def _first(state: Sequence[Tensor | None], x: Tensor, *shapes: Sequence[int]) -> list[Tensor]:
     """The initial states; one left out is zero."""
-    given = [*(state or ()), *[None] * len(shapes)]
     zeros = (x.new_zeros(tuple(shape), dtype=compute_dtype(x)) for shape in shapes)
-    return [zero if s is None else s for s, zero in zip(given, zeros, strict=False)]
+    return [zero if s is None else s for s, zero in zip(state, zeros, strict=False)]
 
 
 class _Recurrence:
@@ -223,16 +233,18 @@ class _Recurrence:
 
     def __init__(
         self,
+        op: str,
         w_rec: Tensor | None,
         b_rec: Tensor | None,
-        state: Sequence[Tensor | None] | None,
+        state: Sequence[Tensor | None],
         place: int,
         x: Tensor,
         per_neuron: Sequence[int],
         per_current: Sequence[int],
     ) -> None:
-        self.first = tuple(state)[place] if state is not None and len(tuple(state)) > place else None
-        self.w_rec, self.b_rec, self.per_current = w_rec, b_rec, tuple(per_current)
+        self.first = state[place]
+        self.w_rec, self.b_rec = weights(op, "w_rec", w_rec, x), weights(op, "b_rec", b_rec, x)
+        self.per_current = tuple(per_current)
         self.spikes = x.new_zeros(tuple(per_neuron), dtype=compute_dtype(x)) if self.first is None else self.first
         self.none = self.first is None
 
@@ -277,13 +289,15 @@ def lif(
 ) -> LIFResult:
     """Leaky integrate-and-fire; arguments and result as `torch_lif.functional.lif`."""
     synapses = synapses if synapses is not None else int(decay_syn is not None)
+    known = ("spikes", "v", *(("i",) if synapses else ()), *(("irec",) if w_rec is not None else ()))
+    x, state, record = _checked("lif", x, state, ("v", "i", "spikes"), record, known)
     time_dim = 1 if batch_first else 0
     neurons = x.shape[2:] if synapses < 2 else (x.shape[2] // synapses,)
     per_neuron = (x.shape[1 - time_dim], *neurons)
     per_synapse = per_neuron if synapses < 2 else (*per_neuron, synapses)
     alpha, beta, theta, b = _parameters("lif", x, decay_mem=decay_mem, decay_syn=decay_syn, threshold=threshold, bias=bias)
     v, i = _first(state, x, per_neuron, per_synapse)
-    recurrence = _Recurrence(w_rec, None, state, 2, x, per_neuron, per_synapse)
+    recurrence = _Recurrence("lif", w_rec, None, state, 2, x, per_neuron, per_synapse)
 
     traces: dict[str, list[Tensor]] = {"spikes": [], "v": [], "i": []}
     for x_t, noise_t in zip(_steps(x, x, time_dim), _steps(noise, x, time_dim), strict=True):
@@ -335,6 +349,8 @@ def alif(
 ) -> ALIFResult:
     """Adaptive leaky integrate-and-fire; arguments and result as `torch_lif.functional.alif`."""
     synapse = decay_syn is not None
+    known = ("spikes", "v", *(("i",) if synapse else ()), "b", *(("irec",) if w_rec is not None else ()))
+    x, state, record = _checked("alif", x, state, ("v", "i", "b", "spikes"), record, known)
     time_dim = 1 if batch_first else 0
     shape = (x.shape[1 - time_dim], *x.shape[2:])
     alpha, rho, beta, scale, b0, value, lowest = _parameters(
@@ -349,7 +365,7 @@ def alif(
         min_v=min_v,
     )
     v, i, b = _first(state, x, shape, shape, shape)
-    recurrence = _Recurrence(w_rec, b_rec, state, 3, x, shape, shape)
+    recurrence = _Recurrence("alif", w_rec, b_rec, state, 3, x, shape, shape)
     count = spike_at_threshold if max_spikes == 1 else positive_multi_spike
 
     traces: dict[str, list[Tensor]] = {"spikes": [], "v": [], "i": [], "b": []}
@@ -417,6 +433,9 @@ def cuba_lif(
     memory: str | None = None,
 ) -> CubaLIFResult:
     """Current-based LIF by forward Euler; arguments and result as `torch_lif.functional.cuba_lif`."""
+    optional = {"refractory": refractory, "irec": w_rec}
+    known = ("spikes", "v", "i", *(name for name, needed in optional.items() if needed is not None))
+    x, state, record = _checked("cuba_lif", x, state, ("v", "i", "refractory", "spikes"), record, known)
     time_dim = 1 if batch_first else 0
     shape = (x.shape[1 - time_dim], *x.shape[2:])
     a, r, theta, rest, v_reset, period = _parameters(
@@ -424,7 +443,7 @@ def cuba_lif(
     )
     v, i, ref = _first(state, x, shape, shape, shape)
     ref = ref.detach()
-    recurrence = _Recurrence(w_rec, b_rec, state, 3, x, shape, shape)
+    recurrence = _Recurrence("cuba_lif", w_rec, b_rec, state, 3, x, shape, shape)
 
     traces: dict[str, list[Tensor]] = {"spikes": [], "v": [], "i": [], "refractory": []}
     hardware = (_measured(spikes_hw, x, time_dim), _measured(membrane_hw, x, time_dim))
@@ -466,6 +485,7 @@ def li(
     memory: str | None = None,
 ) -> LIResult:
     """Leaky integrator; arguments and result as `torch_lif.functional.li`."""
+    x, state, record = _checked("li", x, state, ("v", "i"), record, ("v", "i"))
     time_dim = 1 if batch_first else 0
     shape = (x.shape[1 - time_dim], *x.shape[2:])
     a, r, leak = _parameters("li", x, rate_mem=rate_mem, rate_syn=rate_syn, v_leak=v_leak)

@@ -13,6 +13,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ._check import constant, number
+
 __all__ = [
     "ATan",
     "Erf",
@@ -32,27 +34,23 @@ __all__ = [
 ]
 
 
-def constant(owner: str, name: str, value: object) -> float:
-    """`value` as a number that takes no part in autograd; TypeError if it is none."""
-    if isinstance(value, Tensor):
-        if value.requires_grad:
-            raise TypeError(f"{owner}: {name} requires a gradient, but none flows to it; pass a number, or {name}.detach()")
-        if value.numel() == 1:
-            value = value.item()
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{owner}: {name} is {value!r}, expected a number")
-    return float(value)
-
-
 @dataclasses.dataclass(frozen=True)
 class Surrogate:
     """Base class. Subclasses are dataclasses whose fields are finite numbers, above 0 unless they are in `any_sign`.
 
-    `name` is that of the kernel in csrc/neuron/surrogate.h; several classes may share one.
+    `name` is that of the kernel in csrc/neuron/surrogate.h; several classes may share one. A class with a `derivative`,
+    `threshold_derivative` or `smooth` of its own and no `name` beside them has no kernel: it runs in the plain loops alone,
+    `torch_lif.reference` or a layer with backend="loop".
     """
 
     name: ClassVar[str] = ""
     any_sign: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        # The kernel of a parent class would compute that one's formulas.
+        own = cls.__dict__
+        if "name" not in own and any(formula in own for formula in ("derivative", "threshold_derivative", "smooth")):
+            cls.name = ""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -62,7 +60,7 @@ class Surrogate:
                 expected = "a finite number above 0" if positive else "a finite number"
                 raise ValueError(f"{type(self).__name__}: {field.name} is {value}, expected {expected}")
             object.__setattr__(self, field.name, value)
-        object.__setattr__(self, "_values", tuple(self.parameters()))
+        object.__setattr__(self, "_values", tuple(number(type(self).__name__, "parameters()", p) for p in self.parameters()))
 
     def parameters(self) -> list[float]:
         """The kernel's parameters, in the order of its table."""

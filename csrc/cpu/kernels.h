@@ -44,10 +44,16 @@ void lif_set_stream_from(int64_t bytes);
 void lif_reduce(const void *partials, int is_double, int64_t B, int64_t between, int64_t N, int W, int dims, const int64_t *sizes,
                 const int64_t *strides, int64_t w_stride, double *total);
 
+/* Marks those of the rows first..last-1 of a dense matrix that hold an infinity or NaN: 0 times such a row is not 0. Returns how
+ * many do. */
+int64_t lif_mark_unbounded(const void *matrix, int is_double, int64_t first, int64_t last, int64_t length,
+                           unsigned char *unbounded);
+
 /* The gradient of recurrent weights for neurons first..last-1: sum[n - first][k] = sum over steps of spikes[step][n] *
- * grad_in[step][k], k < M, steps in ascending order. Both are dense; a step is one time step of one batch item. */
-void lif_weights_gradient(const void *spikes, const void *grad_in, int is_double, int64_t steps, int64_t N, int64_t M,
-                          int64_t first, int64_t last, double *sum);
+ * grad_in[step][k], k < M, steps in ascending order. Both are dense; a step is one time step of one batch item. `unbounded` marks
+ * the rows of grad_in as lif_mark_unbounded does, or is NULL: none is. */
+void lif_weights_gradient(const void *spikes, const void *grad_in, const unsigned char *unbounded, int is_double, int64_t steps,
+                          int64_t N, int64_t M, int64_t first, int64_t last, double *sum);
 
 #ifdef __cplusplus
 }

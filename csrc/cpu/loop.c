@@ -253,7 +253,7 @@ static void recur(struct tile *tile, int64_t t) {
   if (!rec->weights) return;
   const int64_t length = a->N * (a->S > 1 ? a->S : 1);
   if (t > 0 || rec->resumed)
-    combine_rows(tile->spikes, a->N, (const real *)rec->weights, length, (const real *)rec->bias, tile->rec);
+    combine_rows(tile->spikes, a->N, (const real *)rec->weights, length, rec->unbounded, (const real *)rec->bias, tile->rec);
   else
     memset(tile->rec, 0, (size_t)length * sizeof(real));
   tile->row.inputs[INPUT_rec].at = tile->rec;
@@ -370,7 +370,7 @@ static void recur_after(struct tile *tile, int64_t t) {
   const int width = a->S > 1 ? a->S : 1;
   if (t > 0 || rec->resumed) {
     const real *g = tile->row.g_inputs[0].at;
-    combine_rows(g, a->N * width, (const real *)rec->weights_transposed, a->N, NULL, tile->spikes);
+    combine_rows(g, a->N * width, (const real *)rec->weights_transposed, a->N, rec->unbounded, NULL, tile->spikes);
     write_row(tile, &rec->grad_in, LIF_NATIVE, t, width, g);
   } else {
     memset(tile->spikes, 0, (size_t)a->N * sizeof(real));

@@ -7,10 +7,11 @@
 enum { ROWS_AT_ONCE = 4 };
 
 /* sum = start (or 0) + the rows of the matrix weighted by `factors`: sum[k] = start[k] + sum over n of factors[n] * matrix[n][k].
- * Rows whose factor is 0 are skipped, for most neurons are silent most of the time. The others are added one after another in
- * ascending order, some in one pass over `sum`: the same bits on every machine. */
-static void combine_rows(const real *factors, int64_t rows, const real *matrix, int64_t length, const real *start,
-                         real *restrict sum) {
+ * Rows whose factor is 0 are skipped, for most neurons are silent most of the time: they would add 0, unless they hold an infinity
+ * or NaN, which `unbounded` marks (or NULL: none does). The others are added one after another in ascending order, some in one
+ * pass over `sum`: the same bits on every machine. */
+static void combine_rows(const real *factors, int64_t rows, const real *matrix, int64_t length, const unsigned char *unbounded,
+                         const real *start, real *restrict sum) {
   if (start)
     memcpy(sum, start, (size_t)length * sizeof *sum);
   else
@@ -20,7 +21,7 @@ static void combine_rows(const real *factors, int64_t rows, const real *matrix, 
     real factor[ROWS_AT_ONCE];
     int count = 0;
     for (; n < rows && count < ROWS_AT_ONCE; n++)
-      if (factors[n] != REAL(0)) {
+      if (factors[n] != REAL(0) || (unbounded && unbounded[n])) {
         found[count] = matrix + n * length;
         factor[count++] = factors[n];
       }

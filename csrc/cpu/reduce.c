@@ -40,19 +40,38 @@ void lif_reduce(const void *partials, int is_double, int64_t B, int64_t between,
   }
 }
 
-void lif_weights_gradient(const void *spikes, const void *grad_in, int is_double, int64_t steps, int64_t N, int64_t M,
-                          int64_t first, int64_t last, double *sum) {
+/* By the bits of the exponent, for a loop over those becomes vectors where one over floating comparisons does not. */
+int64_t lif_mark_unbounded(const void *matrix, int is_double, int64_t first, int64_t last, int64_t length,
+                           unsigned char *unbounded) {
+  int64_t found = 0;
+  for (int64_t row = first; row < last; row++) {
+    int any = 0;
+    if (is_double) {
+      const uint64_t exponent = 0x7ff0000000000000, *bits = (const uint64_t *)matrix + row * length;
+      for (int64_t k = 0; k < length; k++) any |= (bits[k] & exponent) == exponent;
+    } else {
+      const uint32_t exponent = 0x7f800000, *bits = (const uint32_t *)matrix + row * length;
+      for (int64_t k = 0; k < length; k++) any |= (bits[k] & exponent) == exponent;
+    }
+    unbounded[row] = (unsigned char)any;
+    found += any;
+  }
+  return found;
+}
+
+void lif_weights_gradient(const void *spikes, const void *grad_in, const unsigned char *unbounded, int is_double, int64_t steps,
+                          int64_t N, int64_t M, int64_t first, int64_t last, double *sum) {
   memset(sum, 0, (size_t)((last - first) * M) * sizeof *sum);
   for (int64_t step = 0; step < steps; step++)
     for (int64_t n = first; n < last; n++) {
       double *restrict row = sum + (n - first) * M;
       if (is_double) {
         const double count = ((const double *)spikes)[step * N + n], *g = (const double *)grad_in + step * M;
-        if (count != 0)
+        if (count != 0 || (unbounded && unbounded[step]))
           for (int64_t k = 0; k < M; k++) row[k] += count * g[k];
       } else {
         const float count = ((const float *)spikes)[step * N + n], *g = (const float *)grad_in + step * M;
-        if (count != 0)
+        if (count != 0 || (unbounded && unbounded[step]))
           for (int64_t k = 0; k < M; k++) row[k] += (double)count * g[k];
       }
     }

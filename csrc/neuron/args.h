@@ -83,10 +83,12 @@ struct lif_options {
 struct lif_recurrence {
   const void *weights;            /* (N, N * S) dense: row n goes from neuron n to every current; NULL: no recurrence */
   const void *weights_transposed; /* (N * S, N) dense, for the backward */
-  const void *bias;               /* (N * S) dense, or NULL */
-  int resumed;                    /* initial spikes were given */
-  struct lif_tensor in;           /* the recurrent input of each step: written by the forward if data, read by the backward */
-  struct lif_tensor grad_in;      /* its gradient of each step: written by the backward if data */
+  const unsigned char
+      *unbounded;   /* CPU: which rows of the weights (in the backward: of the transposed) hold an infinity or NaN; NULL: none */
+  const void *bias; /* (N * S) dense, or NULL */
+  int resumed;      /* initial spikes were given */
+  struct lif_tensor in;      /* the recurrent input of each step: written by the forward if data, read by the backward */
+  struct lif_tensor grad_in; /* its gradient of each step: written by the backward if data */
 };
 
 /* One launch. Sequences (inputs, out, records and their gradients) are stored as `storage`; states, parameters,

@@ -80,7 +80,7 @@ LIF_FN real step(int S, const struct options *o, const struct params *p, const s
   const real rest = s->refractory - c.mute;
   next->v = choose(INPUT_GIVEN(o, membrane_hw), in->membrane_hw, held);
   next->i = i;
-  next->refractory = either(binary(o), z, rest > REAL(0) ? rest : REAL(0), p->refractory);
+  next->refractory = either(binary(o), z, rest < REAL(0) ? REAL(0) : rest, p->refractory);
   return z;
 }
 

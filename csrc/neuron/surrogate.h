@@ -239,12 +239,12 @@ LIF_FN real sigmoid_smooth(real v, real threshold, const real *p, real max_spike
 LIF_FN struct slope triangle_slope(struct point at, const real *p, const real *per, real max_spikes) {
   const real height = REAL(1) - real_abs(at.v - at.threshold) * per[0];
   (void)max_spikes;
-  return of_difference(height > REAL(0) ? p[1] * height : REAL(0));
+  return of_difference(height < REAL(0) ? REAL(0) : p[1] * height); /* NaN stays NaN */
 }
 
 LIF_FN real triangle_smooth(real v, real threshold, const real *p, real max_spikes) {
   const real x = v - threshold, rest = p[0] - real_abs(x);
-  const real tail = rest > REAL(0) ? rest * rest / (REAL(2) * p[0]) : REAL(0);
+  const real tail = rest < REAL(0) ? REAL(0) : rest * rest / (REAL(2) * p[0]);
   (void)max_spikes;
   return p[1] * (x < REAL(0) ? tail : p[0] - tail);
 }

@@ -32,9 +32,15 @@ static py::object call(int index, const py::tuple &inputs, const py::tuple &para
                        bool smooth, int64_t synapses, bool batch_first, const std::vector<int64_t> &record,
                        std::string_view memory) {
   HANDLE_TH_ERRORS
+  if (index < 0 || index >= neuron_count())
+    throw py::index_error("there is no neuron number " + std::to_string(index) + ", expected 0 to " +
+                          std::to_string(neuron_count() - 1));
+  TORCH_CHECK_NOT_IMPLEMENTED(
+      !torch::jit::tracer::isTracing(), neuron(index).name,
+      ": torch.jit.trace (deprecated by PyTorch) cannot record an op that takes lists with None in them; use "
+      "torch.export.export or torch.compile");
   OptionalTensors all_inputs, all_params, all_state;
-  if (at::impl::torch_function_mode_enabled() || torch::jit::tracer::isTracing() || !take(inputs, all_inputs) ||
-      !take(params, all_params) || !take(state, all_state))
+  if (at::impl::torch_function_mode_enabled() || !take(inputs, all_inputs) || !take(params, all_params) || !take(state, all_state))
     return py::none();
   Tensors results;
   {
@@ -51,7 +57,7 @@ static py::object call(int index, const py::tuple &inputs, const py::tuple &para
 void define_call(py::module_ &m) {
   m.def("call", &call,
         "Calls the public op of neuron number `index` with the arguments of its schema; None if torch.ops must be asked instead: "
-        "for subclasses of Tensor, under a mode of __torch_function__, while torch.jit.trace watches.");
+        "for subclasses of Tensor, under a mode of __torch_function__.");
   /* Arguments of other types than these, Python's own int for a float included, are for torch.ops to convert or to refuse. */
   m.def("call", [](const py::args &) { return py::none(); });
 }

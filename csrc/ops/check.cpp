@@ -1,9 +1,11 @@
 #include "check.h"
 
+#include <ATen/EmptyTensor.h>
 #include <c10/util/StringUtil.h>
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "../neuron/neurons.h"
 
@@ -13,6 +15,8 @@ namespace lif {
 LIF_NEURONS(DECLARE)
 #define LIST(name) &lif_neuron_##name,
 static const lif_neuron *const neurons[] = {LIF_NEURONS(LIST)};
+
+int neuron_count() { return (int)(sizeof neurons / sizeof *neurons); }
 
 const lif_neuron &neuron(int index) { return *neurons[index]; }
 
@@ -88,9 +92,29 @@ static bool same_shape(c10::SymIntArrayRef a, c10::SymIntArrayRef b) {
   return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin());
 }
 
-static void check_place(const char *op, const char *name, const Tensor &t, const Tensor &x, at::ScalarType type) {
+/* Whether all that sizes and strides reach is in memory: a storage can be resized below that, as sharding libraries do. */
+static bool is_in_memory(const Tensor &t) {
+  return t.is_meta() || t.numel() == 0 ||
+         (t.storage().data() &&
+          t.storage().nbytes() >= at::detail::computeStorageNbytes(t.sizes(), t.strides(), t.element_size(), t.storage_offset()));
+}
+
+void check_readable(const char *op, const char *name, const Tensor &t) {
+  TORCH_CHECK_VALUE(!t.is_nested(), op, ": ", name, " is a nested tensor; expected a dense one: pass ", name,
+                    ".to_padded_tensor(0.0)");
   TORCH_CHECK_VALUE(t.layout() == at::kStrided, op, ": ", name, " is a ", t.layout(), " tensor; expected a dense one: pass ", name,
                     ".to_dense()");
+  TORCH_CHECK_NOT_IMPLEMENTED(t.is_cpu() || t.is_cuda() || t.is_meta(), op, ": ", name, " is on ", t.device().str(),
+                              ", but there are kernels for cpu and cuda alone; move all of the call to one of them with .to(), or "
+                              "run the plain loop, torch_lif.reference, with the same arguments");
+  TORCH_CHECK_VALUE(
+      is_in_memory(t), op, ": the memory of ", name,
+      " has been freed or made smaller (by storage.resize_, or as FSDP does outside of the module's call); expected a "
+      "tensor whose values are there");
+}
+
+static void check_place(const char *op, const char *name, const Tensor &t, const Tensor &x, at::ScalarType type) {
+  check_readable(op, name, t);
   TORCH_CHECK_VALUE(t.device() == x.device(), op, ": ", name, " is on ", t.device().str(), " but x is on ", x.device().str(),
                     "; move it with ", name, ".to(x.device)");
   TORCH_CHECK_TYPE(t.scalar_type() == type, op, ": ", name, " is ", t.scalar_type(), ", expected ", type, " with x of ",
@@ -123,7 +147,14 @@ Sizes check_call(const lif_neuron &neuron, at::TensorList inputs, at::TensorList
   check_count(op, "states", state.size(), neuron.n_states);
   check_count(op, "options", config.options.size(), neuron.n_options);
   check_count(op, "flags in record", config.record.size(), neuron.n_states);
+  for (const int64_t flag : config.record)
+    TORCH_CHECK_VALUE(flag == 0 || flag == 1, op, ": a flag in record is ", std::to_string(flag), ", expected 0 or 1");
+  TORCH_CHECK_VALUE(config.memory.empty() || config.memory == "mask" || config.memory == "recompute" || config.memory == "save", op,
+                    ": memory is '", config.memory, "', expected 'mask', 'recompute', 'save' or None");
+  constexpr int64_t most = std::numeric_limits<int>::max();
   TORCH_CHECK_VALUE(config.synapses >= 0, op, ": synapses is ", std::to_string(config.synapses), ", expected 0 or more");
+  TORCH_CHECK_VALUE(config.synapses <= most, op, ": synapses is ", std::to_string(config.synapses), ", expected at most ",
+                    std::to_string(most));
   TORCH_CHECK_VALUE(neuron.max_synapses < 0 || config.synapses <= neuron.max_synapses, op, ": synapses is ",
                     std::to_string(config.synapses), ", expected at most ", std::to_string(neuron.max_synapses));
 
@@ -220,6 +251,7 @@ lif_options make_options(const lif_neuron &neuron, const Config &config) {
   if (!neuron.spiking) {
     TORCH_CHECK_VALUE(config.surrogate.empty(), neuron.name, ": surrogate is '", config.surrogate,
                       "', expected none: this neuron does not spike");
+    check_count(neuron.name, "surrogate parameters", config.surrogate_params.size(), 0);
     return o;
   }
   const lif_surrogate *surrogate = find_surrogate(config.surrogate);

@@ -22,6 +22,8 @@ struct Sizes {
 };
 
 at::ScalarType compute_type(const Tensor &x);
+/* ValueError or NotImplementedError unless the tensor's values lie in the memory of a device that the kernels run on. */
+void check_readable(const char *op, const char *name, const Tensor &t);
 Sizes check_call(const lif_neuron &neuron, at::TensorList inputs, at::TensorList params, at::TensorList state,
                  const Config &config);
 lif_options make_options(const lif_neuron &neuron, const Config &config);

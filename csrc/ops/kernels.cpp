@@ -2,7 +2,9 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 
+#include <algorithm>
 #include <array>
+#include <string>
 
 #include "launch.h"
 
@@ -98,8 +100,6 @@ int64_t choose_memory(const lif_neuron &neuron, const Tensor &x, at::TensorList 
                       "; expected 'save' or None");
     return LIF_CHECKPOINT_INTERVAL;
   }
-  TORCH_CHECK_VALUE(config.memory.empty() || config.memory == "save", neuron.name, ": memory is '", config.memory,
-                    "', expected 'mask', 'recompute', 'save' or None");
   if (all || config.memory == "save") return 1;
   return why_no_mask.empty() ? (int64_t)MASK : (int64_t)LIF_CHECKPOINT_INTERVAL;
 }
@@ -176,9 +176,35 @@ Tensors forward(int index, at::TensorList inputs, at::TensorList params, at::Ten
 /* What only the forward op or autograd make is checked too, for whoever calls the backward op: no pointer is taken unseen. */
 static void check_made(const lif_neuron &neuron, const char *what, const char *name, const Tensor &made, const Tensor &x,
                        const Shape &shape, at::ScalarType type) {
+  check_readable((std::string(neuron.name) + "_backward").c_str(), (std::string(what) + name).c_str(), made);
   TORCH_CHECK_VALUE(made.device() == x.device() && made.scalar_type() == type && made.sym_sizes() == c10::SymIntArrayRef(shape),
                     neuron.name, "_backward: ", what, name,
                     " does not have the shape, dtype or device that the forward op gives it");
+}
+
+/* The lists that a backward has besides those of its forward: as long as they must be, and gradients asked for alone of what is
+ * there. */
+static void check_lists(const lif_neuron &neuron, at::TensorList grads, at::TensorList inputs, at::TensorList params,
+                        at::TensorList checkpoints, const Config &config, int64_t interval, at::IntArrayRef needs,
+                        const Places &present) {
+  const auto check_length = [&](const char *what, size_t got, size_t expected) {
+    TORCH_CHECK_VALUE(got == expected, neuron.name, "_backward: ", what, " has ", std::to_string(got), " entries, expected ",
+                      std::to_string(expected));
+  };
+  check_length("grads", grads.size(), 1 + present.size() + std::count(config.record.begin(), config.record.end(), 1));
+  check_length("checkpoints", checkpoints.size(), interval == MASK ? 1 : present.size() + has_recurrence(neuron, params));
+  check_length("needs", needs.size(), neuron.n_inputs + neuron.n_params + neuron.n_states);
+  const auto check_need = [&](int64_t need, const lif_field &field, bool there) {
+    TORCH_CHECK_VALUE(need == 0 || need == 1, neuron.name, "_backward: needs holds ", std::to_string(need), " for ", field.name,
+                      ", expected 0 or 1");
+    TORCH_CHECK_VALUE(!need || there, neuron.name, "_backward: needs asks for the gradient of ", field.name,
+                      ", which the call does not have; expected 0 there");
+  };
+  auto need = needs.begin();
+  for (int f = 0; f < neuron.n_inputs; f++) check_need(*need++, neuron.inputs[f], inputs[f].defined());
+  for (int f = 0; f < neuron.n_params; f++) check_need(*need++, neuron.params[f], params[f].defined());
+  for (int f = 0; f < neuron.n_states; f++)
+    check_need(*need++, neuron.states[f], std::find(present.begin(), present.end(), f) != present.end());
 }
 
 Tensors backward(int index, at::TensorList grads, at::TensorList inputs, at::TensorList params, at::TensorList checkpoints,
@@ -195,11 +221,7 @@ Tensors backward(int index, at::TensorList grads, at::TensorList inputs, at::Ten
   });
   check_interval(neuron, x, config, interval, recurrent, params_need);
   const Places present = present_states(neuron, config.synapses, params);
-  const size_t kept = interval == MASK ? 1 : present.size() + recurrent;
-  const size_t expected_grads = 1 + present.size() + std::count(config.record.begin(), config.record.end(), 1);
-  TORCH_CHECK_VALUE(grads.size() == expected_grads && checkpoints.size() == kept &&
-                        (int)needs.size() == neuron.n_inputs + neuron.n_params + neuron.n_states,
-                    neuron.name, "_backward: the lists of gradients, checkpoints or needs do not fit the neuron");
+  check_lists(neuron, grads, inputs, params, checkpoints, config, interval, needs, present);
 
   const int64_t *needs_input = needs.data(), *needs_param = needs_input + neuron.n_inputs,
                 *needs_state = needs_param + neuron.n_params;

@@ -104,5 +104,5 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("set_instruction_set", &set_instruction_set,
         "Use another instruction set from now on; ValueError if there is none of this name.");
   m.def("set_stream_from", &lif_set_stream_from,
-        "On the CPU, outputs of so many bytes for each thread go past the caches; 8388608 unless tests say otherwise.");
+        "On the CPU, outputs of so many bytes for each thread go past the caches; 4194304 unless tests say otherwise.");
 }

@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/core/List.h>
+#include <ATen/ops/zeros.h>
 #include <c10/util/SmallVector.h>
 
 #include <vector>
@@ -24,6 +25,20 @@ struct Unpacked : c10::SmallVector<Tensor, LIF_MAX_PARAMS> {
   }
 };
 
+/* The same for the loops, which read memory as it is. PyTorch has tensors that mean something else: with the negative bit
+ * (z.conj().imag) the memory holds the numbers' negatives, and a tensor of zeros may have no memory at all. */
+struct Readable : Unpacked {
+  explicit Readable(const OptionalTensors &list) : Unpacked(list) {
+    for (Tensor &t : *this) {
+      if (!t.defined()) continue;
+      if (t._is_zerotensor())
+        t = at::zeros_symint({}, t.options()).expand_symint(t.sym_sizes());
+      else if (t.is_neg())
+        t = t.resolve_neg();
+    }
+  }
+};
+
 /* The arguments of an op that are not tensors: views of what the caller holds. */
 struct Config {
   at::ArrayRef<double> options;
@@ -32,10 +47,11 @@ struct Config {
   bool smooth;
   int64_t synapses;
   bool batch_first;
-  at::IntArrayRef record;  /* a flag a state */
+  at::IntArrayRef record;  /* 0 or 1 a state */
   c10::string_view memory; /* what the backward needs from the forward: "mask", "recompute", "save"; "": chosen by itself */
 };
 
+int neuron_count();
 const lif_neuron &neuron(int index);
 const lif_surrogate *surrogates();                          /* ended by a null name */
 const lif_surrogate *find_surrogate(c10::string_view name); /* null: there is none */

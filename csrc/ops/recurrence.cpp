@@ -7,6 +7,8 @@
 #include <ATen/ops/sum.h>
 #include <ATen/ops/zeros.h>
 
+#include <atomic>
+
 #include "../cpu/kernels.h"
 #include "launch.h"
 
@@ -19,18 +21,38 @@ static lif_tensor dense(const Tensor &t, int64_t width, bool sequence) {
   return {t.data_ptr(), sequence ? t.size(-2) * row : 0, row, width, 1};
 }
 
+/* Which rows of a dense matrix hold an infinity or NaN, as bytes; undefined if none does. */
+static Tensor unbounded_rows(const Tensor &matrix) {
+  const int64_t rows = matrix.size(0), length = matrix.size(1);
+  const Tensor marks = at::empty({rows}, matrix.options().dtype(at::kByte));
+  std::atomic<int64_t> found{0};
+  const int64_t grain = 1 + (1 << 18) / std::max<int64_t>(1, length); /* some 20 us of work */
+  at::parallel_for(0, rows, grain, [&](int64_t begin, int64_t end) {
+    found += lif_mark_unbounded(matrix.const_data_ptr(), matrix.scalar_type() == at::kDouble, begin, end, length,
+                                marks.data_ptr<unsigned char>());
+  });
+  return found ? marks : Tensor();
+}
+
 void Launch::set_recurrence(const Recurrence &recurrence, bool backward, bool resumed) {
   recurrence_ = recurrence;
   recurrence_.weights = recurrence.weights.contiguous();
   if (recurrence.bias.defined()) recurrence_.bias = recurrence.bias.contiguous();
   lif_recurrence &r = args.recurrence;
   r.resumed = resumed;
-  r.weights = recurrence_.weights.data_ptr();
-  if (!r.weights) r.weights = &args; /* no neuron at all: never read, but recurrence it is */
-  if (recurrence.bias.defined()) r.bias = recurrence_.bias.data_ptr();
-  if (backward && !x_.is_cuda()) {
-    kept_.push_back(recurrence_.weights.t().contiguous());
-    r.weights_transposed = kept_.back().data_ptr();
+  r.weights = recurrence_.weights.const_data_ptr();
+  if (args.N == 0) r.weights = &args; /* not read, but recurrence it is */
+  if (recurrence.bias.defined()) r.bias = recurrence_.bias.const_data_ptr();
+  if (!x_.is_cuda()) {
+    Tensor rows = recurrence_.weights;
+    if (backward) {
+      rows = rows.t().contiguous();
+      kept_.push_back(rows);
+      r.weights_transposed = rows.const_data_ptr();
+    }
+    const Tensor unbounded = unbounded_rows(rows);
+    kept_.push_back(unbounded);
+    if (unbounded.defined()) r.unbounded = unbounded.const_data_ptr<unsigned char>();
   }
   const int64_t width = std::max(args.S, 1);
   r.in = dense(recurrence_.in, width, true);
@@ -141,14 +163,15 @@ Tensor Launch::weights_gradient() const {
   const int64_t steps = args.T * args.B, currents = args.N * std::max(args.S, 1);
   const Tensor spikes = recurrence_.spikes.contiguous().view({steps, args.N}), g = recurrence_.grad_in.view({steps, currents});
   if (x_.is_cuda()) return at::mm(spikes.t(), g);
-  Tensor total = at::empty({args.N, currents}, g.options());
+  const Tensor total = at::empty({args.N, currents}, g.options()), marks = unbounded_rows(g);
+  const unsigned char *unbounded = marks.defined() ? marks.const_data_ptr<unsigned char>() : nullptr;
   constexpr int64_t BLOCK = 32; /* rows of the weights whose sums stay in cache */
   at::parallel_for(0, (args.N + BLOCK - 1) / BLOCK, 1, [&](int64_t begin, int64_t end) {
     std::vector<double> sum(BLOCK * currents);
     for (int64_t block = begin; block < end; block++) {
       const int64_t first = block * BLOCK, past = std::min(args.N, first + BLOCK);
-      lif_weights_gradient(spikes.data_ptr(), g.data_ptr(), args.storage == LIF_FLOAT64, steps, args.N, currents, first, past,
-                           sum.data());
+      lif_weights_gradient(spikes.const_data_ptr(), g.const_data_ptr(), unbounded, args.storage == LIF_FLOAT64, steps, args.N,
+                           currents, first, past, sum.data());
       if (args.storage == LIF_FLOAT64)
         std::copy_n(sum.data(), (past - first) * currents, total.data_ptr<double>() + first * currents);
       else

@@ -1,9 +1,9 @@
 /* The ops as PyTorch sees them. Every neuron of the list has three, of the same signatures:
- *   torch_lif::<neuron>            what users call; differentiable
- *   torch_lif::<neuron>_forward    the same, which also returns what the backward needs: a checkpoint of each state every
- * `interval` time steps, and with recurrent weights their input of each step torch_lif::<neuron>_backward   the gradients asked
- * for, from the checkpoints Lists hold one entry for each input, parameter, state or option, in the order of the neuron's header.
- */
+ * torch_lif::<neuron> is what users call; it is differentiable.
+ * torch_lif::<neuron>_forward also returns what the backward needs: a checkpoint of each state every `interval` time steps, and
+ * with recurrent weights their input of each step.
+ * torch_lif::<neuron>_backward computes the gradients asked for, from the checkpoints.
+ * Lists hold one entry for each input, parameter, state or option, in the order of the neuron's header. */
 #include <torch/library.h>
 
 #include "../neuron/neurons.h"
@@ -72,7 +72,7 @@ template <int index>
 struct Kernels {
   static Tensors plain(const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
                        CONFIG_PARAMETERS) {
-    return forward(index, Unpacked(inputs), Unpacked(params), Unpacked(state), CONFIG, 0);
+    return forward(index, Readable(inputs), Readable(params), Readable(state), CONFIG, 0);
   }
   static Tensors with_gradient(const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
                                CONFIG_PARAMETERS) {
@@ -80,11 +80,11 @@ struct Kernels {
   }
   static Tensors with_checkpoints(const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
                                   CONFIG_PARAMETERS, int64_t interval) {
-    return forward(index, Unpacked(inputs), Unpacked(params), Unpacked(state), CONFIG, interval);
+    return forward(index, Readable(inputs), Readable(params), Readable(state), CONFIG, interval);
   }
   static Tensors gradient(const OptionalTensors &grads, const OptionalTensors &inputs, const OptionalTensors &params,
                           at::TensorList checkpoints, CONFIG_PARAMETERS, int64_t interval, bool resumed, at::IntArrayRef needs) {
-    return backward(index, Unpacked(grads), Unpacked(inputs), Unpacked(params), checkpoints, CONFIG, interval, resumed, needs);
+    return backward(index, Readable(grads), Readable(inputs), Readable(params), checkpoints, CONFIG, interval, resumed, needs);
   }
   static Tensors gradient_once(const OptionalTensors &grads, const OptionalTensors &inputs, const OptionalTensors &params,
                                at::TensorList checkpoints, CONFIG_PARAMETERS, int64_t interval, bool resumed,
@@ -105,8 +105,16 @@ TORCH_LIBRARY(torch_lif, m) {
   m.impl(#name, &Kernels<ID_##name>::plain);                       \
   m.impl(#name "_forward", &Kernels<ID_##name>::with_checkpoints); \
   m.impl(#name "_backward", &Kernels<ID_##name>::gradient);
-TORCH_LIBRARY_IMPL(torch_lif, CPU, m){LIF_NEURONS(DEVICE_KERNELS)} TORCH_LIBRARY_IMPL(torch_lif, CUDA, m){
-    LIF_NEURONS(DEVICE_KERNELS)} TORCH_LIBRARY_IMPL(torch_lif, Meta, m){LIF_NEURONS(DEVICE_KERNELS)}
+// clang-format off
+TORCH_LIBRARY_IMPL(torch_lif, CPU, m) { LIF_NEURONS(DEVICE_KERNELS) }
+TORCH_LIBRARY_IMPL(torch_lif, CUDA, m) { LIF_NEURONS(DEVICE_KERNELS) }
+TORCH_LIBRARY_IMPL(torch_lif, Meta, m) { LIF_NEURONS(DEVICE_KERNELS) }
+/* For tensors of every other kind (sparse, quantized, nested; other devices): their checks say what to do instead. */
+TORCH_LIBRARY_IMPL(torch_lif, CompositeExplicitAutograd, m) { LIF_NEURONS(DEVICE_KERNELS) }
+TORCH_LIBRARY_IMPL(torch_lif, NestedTensorCPU, m) { LIF_NEURONS(DEVICE_KERNELS) }
+TORCH_LIBRARY_IMPL(torch_lif, NestedTensorCUDA, m) { LIF_NEURONS(DEVICE_KERNELS) }
+// clang-format on
+
 #define AUTOGRAD_KERNELS(name)                       \
   m.impl(#name, &Kernels<ID_##name>::with_gradient); \
   m.impl(#name "_backward", &Kernels<ID_##name>::gradient_once);

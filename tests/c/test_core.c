@@ -341,8 +341,8 @@ static void compare_recurrence(struct call *c) {
   const int64_t N = c->a.N, currents = N * (c->a.S > 1 ? c->a.S : 1), steps = c->a.T * c->a.B, one = 1;
   struct buffer by_weights = dense(c, N * currents, LIF_FLOAT64, 0, 0), by_bias = dense(c, currents, LIF_FLOAT64, 0, 0);
   const int spikes = c->neuron->n_states - 1;
-  lif_weights_gradient(c->a.checkpoints[spikes].data, r->grad_in.data, 1, steps, N, currents, 0, 1, by_weights.tensor.data);
-  lif_weights_gradient(c->a.checkpoints[spikes].data, r->grad_in.data, 1, steps, N, currents, 1, N,
+  lif_weights_gradient(c->a.checkpoints[spikes].data, r->grad_in.data, NULL, 1, steps, N, currents, 0, 1, by_weights.tensor.data);
+  lif_weights_gradient(c->a.checkpoints[spikes].data, r->grad_in.data, NULL, 1, steps, N, currents, 1, N,
                        (double *)by_weights.tensor.data + currents);
   lif_reduce(r->grad_in.data, 1, steps, currents, currents, 1, 1, &currents, &one, 0, by_bias.tensor.data);
   compare_slope(c, find_data(c, r->weights)->tensor, by_weights.tensor, 0, "w_rec");

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import functional
-from ..surrogate import Gaussian, SuperSpike, Surrogate, Triangle, constant
+from .._check import constant
+from ..surrogate import Gaussian, SuperSpike, Surrogate, Triangle
 from ._broadcast import Value, aligned, check_dt, check_value, checked_input, expanded
 
 __all__ = [

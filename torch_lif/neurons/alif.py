@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from .. import reference
 from .._call import (
+    NOTHING,
+    POSITIVE,
+    UNIT,
     check_choice,
     check_input,
     check_max_spikes,
@@ -21,6 +25,7 @@ from .._call import (
     split_state,
     weights,
 )
+from .._check import flag
 from ..reference import ALIFResult, ALIFState
 from ..surrogate import SingleExponential, Surrogate
 from .base import Neuron, Value
@@ -33,7 +38,7 @@ RESETS = ("subtract", "value")
 def _norm_option(owner: str, norm_input: bool | str) -> int:
     if norm_input is True or norm_input is False:
         return int(norm_input)
-    if norm_input == "state":
+    if isinstance(norm_input, str) and norm_input == "state":
         return 2
     raise ValueError(f"{owner}: norm_input is {norm_input!r}, expected True, False or 'state'")
 
@@ -110,7 +115,8 @@ def alif(
         state: initial (v, i, b, spikes), or an `ALIFState`; None, or an entry None, starts at zero. Shapes as in `ALIFState`.
         record: names out of "v", "i", "b", "irec", "spikes" whose value after each step is returned too.
         batch_first: False for x of (time, batch, ...). Default: True.
-        smooth: put the surrogate's antiderivative in the spike's place, to check gradients by finite differences.
+        smooth: put the surrogate's antiderivative in the spike's place, to check gradients by finite differences. The default
+            surrogate's do not agree: its derivative by the threshold, which moves here, is sinabs' (docs/surrogates.md).
         memory: what is kept from the forward for the backward: "recompute" (every 16th state; the steps between are computed
             again) or "save" (every state). The results are the same to the last bit. Default: "recompute", "save" with w_rec.
 
@@ -125,19 +131,20 @@ def alif(
     x = check_input("alif", x)
     w_rec, b_rec = weights("alif", "w_rec", w_rec, x), weights("alif", "b_rec", b_rec, x)
     synapse = decay_syn is not None
-    known = ("spikes", "v", *(("i",) if synapse else ()), "b", *(("irec",) if w_rec is not None else ()))
-    check_record("alif", record, known)
+    if record is not NOTHING:
+        known = ("spikes", "v", *(("i",) if synapse else ()), "b", *(("irec",) if w_rec is not None else ()))
+        record = check_record("alif", record, known)
     max_spikes = check_max_spikes("alif", max_spikes)
     first = split_state("alif", state, ("v", "i", "b", "spikes"))
     spikes, final, records = fused(
         "alif",
         {"x": x},
         {
-            "decay_mem": parameter("alif", "decay_mem", decay_mem, x, 0, 1),
-            "decay_syn": parameter("alif", "decay_syn", decay_syn, x, 0, 1),
-            "decay_adapt": parameter("alif", "decay_adapt", decay_adapt, x, 0, 1),
+            "decay_mem": parameter("alif", "decay_mem", decay_mem, x, UNIT),
+            "decay_syn": parameter("alif", "decay_syn", decay_syn, x, UNIT),
+            "decay_adapt": parameter("alif", "decay_adapt", decay_adapt, x, UNIT),
             "adapt_scale": parameter("alif", "adapt_scale", adapt_scale, x),
-            "threshold": parameter("alif", "threshold", threshold, x, 0, open_low=True),
+            "threshold": parameter("alif", "threshold", threshold, x, POSITIVE),
             "reset_value": parameter("alif", "reset_value", reset_value, x),
             "min_v": parameter("alif", "min_v", min_v, x),
             "w_rec": w_rec,
@@ -149,8 +156,8 @@ def alif(
             "multi_spikes": max_spikes != 1,
             "max_spikes": max_spikes,
             "reset_to_value": _check_reset("alif", reset, reset_value),
-            "zero_adaptation": bool(zero_adaptation),
-            "threshold_gradient": bool(threshold_gradient),
+            "zero_adaptation": flag("alif", "zero_adaptation", zero_adaptation),
+            "threshold_gradient": flag("alif", "threshold_gradient", threshold_gradient),
         },
         surrogate=check_surrogate("alif", surrogate),
         smooth=smooth,
@@ -204,6 +211,14 @@ class ALIF(Neuron):
         ValueError, TypeError: an argument out of range, of the wrong type or shape; more than one view of a leak.
     """
 
+    SETTINGS: ClassVar[dict[str, Any]] = {
+        **Neuron.SETTINGS,
+        "max_spikes": lambda owner, name, value: check_max_spikes(owner, value),
+        "surrogate": lambda owner, name, value: check_surrogate(owner, value, fused=False),
+        "zero_adaptation": flag,
+        "threshold_gradient": flag,
+    }
+
     def __init__(
         self,
         size: int | Sequence[int],
@@ -240,8 +255,8 @@ class ALIF(Neuron):
         _norm_option(owner, norm_input)
         _check_reset(owner, reset, reset_value)
         self.reset, self.norm_input, self.zero_adaptation = reset, norm_input, zero_adaptation
-        self.max_spikes = check_max_spikes(owner, max_spikes)
-        self.surrogate = check_surrogate(owner, surrogate)
+        self.max_spikes = max_spikes
+        self.surrogate = check_surrogate(owner, surrogate, self.backend == "fused")
         self.threshold_gradient = threshold_gradient
         mem: dict[str, Value | None] = {"tau": tau_mem, "decay": decay_mem, "dash": dash_mem}
         adapt: dict[str, Value | None] = {"tau": tau_adapt, "decay": decay_adapt, "dash": dash_adapt}
@@ -252,7 +267,7 @@ class ALIF(Neuron):
         if self.synapse:
             self.add_leak("syn", syn, self.size, device=device, dtype=dtype)
         self.add_parameter("adapt_scale", adapt_scale, self.size, device=device, dtype=dtype)
-        self.add_parameter("threshold", threshold, self.size, low=0.0, open_low=True, device=device, dtype=dtype)
+        self.add_parameter("threshold", threshold, self.size, within=POSITIVE, device=device, dtype=dtype)
         for name, value in (("reset_value", reset_value), ("min_v", min_v)):
             self.add_optional_parameter(name, value, self.size, device=device, dtype=dtype)
         self.set_trainable(trainable)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from .._call import check_freed, check_input
+from .._check import ANY, LARGEST, Range, check_dtype, fits, flag, number, step, whole_number
 
 Value = Tensor | float
 """A parameter's initial value: a number for all neurons, or a tensor of their shape."""
@@ -18,7 +22,7 @@ def _exponential_decay(tau: Tensor, dt: float) -> Tensor:
 
 
 def _exponential_tau(decay: Tensor, dt: float) -> Tensor:
-    return -dt / torch.log(decay)
+    return torch.abs(dt / torch.log(decay))  # not its negative, which is -inf for a decay of 1
 
 
 def _euler_decay(tau: Tensor, dt: float) -> Tensor:
@@ -41,8 +45,8 @@ EXPONENTIAL = Views(_exponential_decay, _exponential_tau)
 EULER = Views(_euler_decay, _euler_tau)
 """Forward Euler: decay = 1 - dt/tau."""
 
-RANGES = {"tau": (0.0, math.inf, True), "decay": (0.0, 1.0, False), "dash": (0.0, math.inf, False)}
-"""Allowed initial values of each view: lowest, highest, whether the lowest itself is excluded."""
+RANGES = {"tau": Range(0.0, open_low=True), "decay": Range(0.0, 1.0), "dash": Range(0.0)}
+"""Allowed values of each view."""
 
 
 class Leak(NamedTuple):
@@ -50,6 +54,10 @@ class Leak(NamedTuple):
 
     stored: str
     views: Views
+
+    def within(self, view: str, dt: float) -> Range:
+        """The allowed values of a view. By forward Euler more than all leaks away where tau is less than dt."""
+        return Range(dt) if view == "tau" and self.views is EULER else RANGES[view]
 
     def decay(self, value: Tensor, view: str, dt: float) -> Tensor:
         if view == "tau":
@@ -65,28 +73,95 @@ class Leak(NamedTuple):
         return value if source == target else self.view(self.decay(value, source, dt), target, dt)
 
 
+def _check_backend(owner: str, name: str, value: object) -> str:
+    if value not in ("fused", "loop"):
+        raise ValueError(f"{owner}: {name} is {value!r}, expected 'fused' or 'loop'")
+    return str(value)
+
+
+def _check_size(owner: str, size: int | Sequence[int]) -> tuple[int, ...]:
+    try:
+        sizes = tuple(size) if isinstance(size, Iterable) and not isinstance(size, str) else (size,)
+        return tuple(whole_number(owner, "size", n, high=2**63 - 1) for n in sizes)
+    except (TypeError, ValueError):
+        raise ValueError(f"{owner}: size is {size!r}, expected a number of neurons or a shape") from None
+
+
+CONVERTIBLE = (*LARGEST, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+"""Dtypes of what a parameter can be made from."""
+
+
+def value_text(value: Tensor) -> str:
+    """A single value, else the shape."""
+    return f"{value.item():g}" if value.numel() == 1 and not value.is_meta else str(tuple(value.shape))
+
+
+class Interval(nn.Module):
+    """Holds a parameter as an unbounded number, so that its value stays within a range whatever a training step does: low +
+    exp(raw), or with an upper bound low + (high - low) * sigmoid(raw)."""
+
+    def __init__(self, within: Range) -> None:
+        super().__init__()
+        self.within = within
+
+    def forward(self, raw: Tensor) -> Tensor:
+        low, high = self.within.low, self.within.high
+        return low + (torch.exp(raw) if high == math.inf else (high - low) * torch.sigmoid(raw))
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        low, high = self.within.low, self.within.high
+        if not bool(((value > low) & (value < high)).all()):
+            raise ValueError(
+                f"a constrained parameter was set to {value}, expected values between {low:g} and {high:g}, not at an end"
+            )
+        return torch.log(value - low) if high == math.inf else torch.logit((value - low) / (high - low))
+
+    def extra_repr(self) -> str:
+        return f"{self.within.low:g} to {self.within.high:g}"
+
+
 class Neuron(nn.Module):
-    """Base of the neuron modules. Parameters are of shape () or of the neurons'; those not trainable have requires_grad False,
-    so that they can be made trainable later, and are in the state dict all the same."""
+    """Base of the neuron modules. Parameters have the neurons' shape, or 1 in every dimension if all neurons share the value; those
+    not trainable have requires_grad False, so that they can be made trainable later, and are in the state dict all the same."""
+
+    SETTINGS: ClassVar[dict[str, Callable[[str, str, Any], Any]]] = {
+        "dt": step,
+        "batch_first": flag,
+        "backend": _check_backend,
+    }
+    """How each attribute that is no tensor is checked when it is set."""
 
     def __init__(self, size: int | Sequence[int], dt: float, batch_first: bool, backend: str) -> None:
         super().__init__()
-        name = type(self).__name__
-        sizes = (size,) if isinstance(size, int) else tuple(size)
-        if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in sizes):
-            raise ValueError(f"{name}: size is {size!r}, expected a number of neurons or a shape")
-        if isinstance(dt, bool) or not isinstance(dt, (int, float)) or not (dt > 0 and math.isfinite(dt)):
-            raise ValueError(f"{name}: dt is {dt!r}, expected a time step in seconds, above 0")
-        if backend not in ("fused", "loop"):
-            raise ValueError(f"{name}: backend is {backend!r}, expected 'fused' or 'loop'")
-        self.size: tuple[int, ...] = sizes
-        self.dt = float(dt)
+        self._leaks: dict[str, Leak] = {}
+        self._ranges: dict[str, Range] = {}
+        self._initial: dict[str, Tensor] = {}
+        self.size: tuple[int, ...] = _check_size(type(self).__name__, size)
+        self.dt = dt
         self.batch_first = batch_first
         self.backend = backend
         self.w_rec: nn.Parameter | None
         self.register_parameter("w_rec", None)
-        self._leaks: dict[str, Leak] = {}
-        self._initial: dict[str, Tensor] = {}
+
+    def initial_value(self, name: str, value: Value, shape: Sequence[int], within: Range, dtype: torch.dtype | None) -> Tensor:
+        """A parameter's first value, where it came from, after checks: numbers, and tensors too, for this happens once."""
+        owner = type(self).__name__
+        check_dtype(owner, dtype)
+        if not isinstance(value, Tensor):
+            own = torch.get_default_dtype()
+            fits(owner, name, number(owner, name, value, "a number or a tensor"), own if dtype is None else dtype)
+        elif check_input(owner, value, name).dtype not in CONVERTIBLE:
+            raise TypeError(f"{owner}: {name} is {value.dtype}, expected a tensor of floating-point numbers")
+        else:
+            own = check_freed(owner, name, value).dtype if value.is_floating_point() else torch.get_default_dtype()
+        dtype = own if dtype is None else dtype
+        initial = torch.as_tensor(value, dtype=dtype, device=value.device if isinstance(value, Tensor) else "cpu").detach().clone()
+        if initial.dim() not in (0, len(shape)) or not all(n in (1, m) for n, m in zip(initial.shape, shape, strict=False)):
+            raise ValueError(f"{owner}: {name} has shape {tuple(initial.shape)}, expected a number or shape {tuple(shape)}")
+        if within != ANY and not initial.is_meta and not within.holds_all(initial):
+            raise ValueError(f"{owner}: {name} is {value}, expected values {within}")
+        # Not of shape (): fully_shard of PyTorch refuses parameters without a dimension.
+        return initial.reshape((1,) * len(shape)) if initial.dim() == 0 else initial
 
     def add_parameter(
         self,
@@ -94,29 +169,22 @@ class Neuron(nn.Module):
         value: Value,
         shape: Sequence[int],
         *,
-        low: float = -math.inf,
-        high: float = math.inf,
-        open_low: bool = False,
+        within: Range = ANY,
+        trained: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        """Registers a parameter after checking its initial value: numbers, and tensors too, for this happens once."""
-        owner = type(self).__name__
-        if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
-            raise TypeError(f"{owner}: {name} is {value!r}, expected a number or a tensor")
-        dtype = dtype or (value.dtype if isinstance(value, Tensor) and value.is_floating_point() else torch.get_default_dtype())
-        own = value.device if isinstance(value, Tensor) else torch.device("cpu")
-        initial = torch.as_tensor(value, dtype=dtype, device=own).detach().clone()
-        fits = initial.dim() in (0, len(shape)) and all(n in (1, m) for n, m in zip(initial.shape, shape, strict=False))
-        if not fits:
-            raise ValueError(f"{owner}: {name} has shape {tuple(initial.shape)}, expected a number or shape {tuple(shape)}")
-        if not bool(((initial > low) if open_low else (initial >= low)).all() and (initial <= high).all()):
-            expected = f"above {low:g}" if open_low else f"in [{low:g}, {high:g}]"
-            raise ValueError(f"{owner}: {name} is {value}, expected values {expected}")
+        """Registers a parameter, or what cannot be trained as a buffer."""
+        initial = self.initial_value(name, value, shape, within, dtype)
         # Kept where it came from: a module made on the meta device is given its values by to_empty() and reset_parameters().
-        self._initial[name] = initial
-        place = device or (own if isinstance(value, Tensor) else torch.get_default_device())
-        self.register_parameter(name, nn.Parameter(initial.to(device=place, copy=True), requires_grad=False))
+        self._initial[name], self._ranges[name] = initial, within
+        own = initial.device if isinstance(value, Tensor) else torch.get_default_device()
+        place = own if device is None else device
+        placed = initial.to(device=place, copy=True)
+        if trained:
+            self.register_parameter(name, nn.Parameter(placed, requires_grad=False))
+        else:
+            self.register_buffer(name, placed)
 
     def add_optional_parameter(
         self,
@@ -149,15 +217,12 @@ class Neuron(nn.Module):
             raise ValueError(f"{type(self).__name__}: {names} were both given, expected one: they are views of the same leak")
         stored = chosen[0] if chosen else "tau"
         value = given.get(stored)
-        low, high, open_low = RANGES[stored]
         self._leaks[leak] = Leak(stored, views)
         self.add_parameter(
             f"{stored}_{leak}",
             default_tau if value is None else value,
             shape,
-            low=low,
-            high=high,
-            open_low=open_low,
+            within=self._leaks[leak].within(stored, self.dt),
             device=device,
             dtype=dtype,
         )
@@ -168,15 +233,17 @@ class Neuron(nn.Module):
         """Registers trainable recurrent weights w_rec, from N neurons to the `width` currents of each; none if False."""
         if recurrent is False:
             return
+        self._ranges["w_rec"] = ANY
         shape = (math.prod(self.size), math.prod(self.size) * width)
         if isinstance(recurrent, Tensor):
+            recurrent = check_input(type(self).__name__, recurrent, "recurrent")
             if tuple(recurrent.shape) != shape:
                 raise ValueError(f"{type(self).__name__}: recurrent has shape {tuple(recurrent.shape)}, expected weights {shape}")
             self.add_parameter("w_rec", recurrent, shape, device=device, dtype=dtype)
         elif recurrent is not True:
             raise TypeError(f"{type(self).__name__}: recurrent is {recurrent!r}, expected True, False or the initial weights")
         else:
-            self.w_rec = nn.Parameter(torch.empty(shape, device=device, dtype=dtype or torch.get_default_dtype()))
+            self.w_rec = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
             self._draw_weights()
         assert self.w_rec is not None
         self.w_rec.requires_grad_()
@@ -184,7 +251,48 @@ class Neuron(nn.Module):
     def _draw_weights(self) -> None:
         if self.w_rec is not None:
             bound = 1 / math.sqrt(max(1, self.w_rec.shape[0]))
-            nn.init.uniform_(self.w_rec, -bound, bound)
+            self._assign("w_rec", torch.empty_like(self.w_rec).uniform_(-bound, bound))
+
+    def _assign(self, name: str, value: Tensor) -> None:
+        """Gives a parameter or buffer new values: in place, by the parametrization if it has one."""
+        if not self._owns(name):
+            raise ValueError(
+                f"{type(self).__name__}: {name} is no parameter of the layer any more, as after torch.nn.utils.weight_norm; "
+                "expected one, or a parametrization: torch.nn.utils.parametrizations.weight_norm"
+            )
+        with torch.no_grad():
+            target: Tensor = getattr(self, name)
+            if parametrize.is_parametrized(self, name):
+                super().__setattr__(name, value.expand(target.shape).clone())
+            else:
+                target.copy_(value)
+
+    def _owns(self, name: str) -> bool:
+        return name in self._parameters or name in self._buffers or parametrize.is_parametrized(self, name)
+
+    def constrain(self, *names: str) -> Neuron:
+        """Holds parameters so that no training step takes them out of their range: a time constant or threshold as the logarithm of
+        its distance from the lower end, a decay as the logit of its place between the ends.
+
+        Uses torch.nn.utils.parametrize: what is trained, saved and given to an optimizer made from here on is the tensor
+        `parametrizations.<name>.original`; `layer.<name>` still reads and sets the value, which may change in its last digits.
+
+        Args:
+            names: parameters of the layer that have a range, such as "tau_mem" or "threshold".
+
+        Returns:
+            The layer itself.
+
+        Raises:
+            ValueError: a name that is no parameter of the layer, or one without bounds; a value at an end of its range.
+        """
+        for name in names:
+            within = self._ranges.get(name, ANY)
+            if within == ANY:
+                known = [own for own, limits in self._ranges.items() if limits != ANY]
+                raise ValueError(f"{type(self).__name__}: constrain names {name!r}, expected names from {', '.join(known)}")
+            parametrize.register_parametrization(self, name, Interval(within))
+        return self
 
     def set_trainable(self, trainable: Iterable[str] | bool) -> None:
         """Makes the parameters named (True: all) require a gradient, and no others."""
@@ -193,9 +301,11 @@ class Neuron(nn.Module):
                 f"{type(self).__name__}: trainable is the string {trainable!r}, expected a sequence such as ({trainable!r},)"
             )
         own = dict(self.named_parameters(recurse=False))
-        names = list(own if trainable is True else trainable or ())
+        if isinstance(trainable, Tensor) or not isinstance(trainable, (bool, Iterable)):
+            raise TypeError(f"{type(self).__name__}: trainable is {trainable!r}, expected True, False or a sequence of names")
+        names = list(own) if trainable is True else [] if trainable is False else list(trainable)
         for name in names:
-            if name not in own:
+            if not isinstance(name, str) or name not in own:
                 raise ValueError(f"{type(self).__name__}: trainable names {name!r}, expected names from {', '.join(own)}")
         for name, parameter in own.items():
             parameter.requires_grad_(name in names)
@@ -204,14 +314,14 @@ class Neuron(nn.Module):
         """Sets every parameter to the value it was made with; recurrent weights that were drawn are drawn anew."""
         if "w_rec" not in self._initial:
             self._draw_weights()
-        with torch.no_grad():
-            for name, initial in self._initial.items():
-                self.get_parameter(name).copy_(initial)
+        for name, initial in self._initial.items():
+            self._assign(name, initial)
 
     def check_size(self, x: Tensor, synapses: int = 0) -> None:
-        """ValueError unless x is a batch of sequences for these neurons."""
+        """TypeError or ValueError unless x is a batch of sequences for these neurons."""
+        x = check_input(type(self).__name__, x)
         expected = self.size if synapses < 2 else (self.size[0] * synapses,)
-        if isinstance(x, Tensor) and (x.dim() != 2 + len(expected) or x.shape[2:] != expected):
+        if x.dim() != 2 + len(expected) or x.shape[2:] != expected:
             order = "(batch, time" if self.batch_first else "(time, batch"
             wanted = ", ".join([order, *map(str, expected)]) + ")"
             raise ValueError(f"{type(self).__name__}: x has shape {tuple(x.shape)}, expected {wanted}")
@@ -234,26 +344,50 @@ class Neuron(nn.Module):
         return rule.convert(getattr(self, f"{rule.stored}_{leak}"), rule.stored, view, self.dt)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        found = self._view(name)
-        parameters = self.__dict__.get("_parameters", {})
-        if found is None and (parameters.get(name) is None or isinstance(value, nn.Parameter) or value is None):
+        """Settings are checked. A parameter takes a number or a tensor within its range, in place, by any view of a leak; only an
+        nn.Parameter takes its place, as it is."""
+        owner, setting = type(self).__name__, self.SETTINGS.get(name)
+        if setting is not None:
+            value = setting(owner, name, value)
+            if name == "dt":
+                self._check_leaks(value)
             super().__setattr__(name, value)
             return
+        found = self._view(name)
+        own = name if found is None else f"{self._leaks[found[0]].stored}_{found[0]}"
+        ranges = self.__dict__.get("_ranges", {})
+        if own not in ranges or not self._owns(own) or value is None or (isinstance(value, nn.Parameter) and found is None):
+            super().__setattr__(name, value)
+            return
+        if not isinstance(value, Tensor):
+            value = number(owner, name, value, "a number or a tensor")
+            fits(owner, name, value, getattr(self, own).dtype)
         with torch.no_grad():
-            if found is None:
-                target = parameters[name]
-                new = torch.as_tensor(value, dtype=target.dtype, device=target.device)
-            else:
-                leak, view = found
-                stored = self._leaks[leak].stored
-                target = parameters[f"{stored}_{leak}"]
-                given = torch.as_tensor(value, dtype=target.dtype, device=target.device)
-                new = self._leaks[leak].convert(given, view, stored, self.dt)
+            target: Tensor = getattr(self, own)
+            new = torch.as_tensor(value, dtype=target.dtype, device=target.device)
+            if found is not None:
+                leak = self._leaks[found[0]]
+                self._check_range(name, new, leak.within(found[1], self.dt))
+                new = leak.convert(new, found[1], leak.stored, self.dt)
+            self._check_range(name, new, ranges[own])
             if new.dim() and new.shape != target.shape:
-                raise ValueError(
-                    f"{type(self).__name__}: {name} was set to shape {tuple(new.shape)}, expected a number or {tuple(target.shape)}"
-                )
-            target.copy_(new)
+                shape = tuple(target.shape)
+                raise ValueError(f"{owner}: {name} was set to shape {tuple(new.shape)}, expected a number or {shape}")
+        self._assign(own, new)
+
+    def _check_range(self, name: str, value: Tensor, within: Range, when: str = "") -> None:
+        """Reads the value, which on a GPU waits for it: for what is set once."""
+        if within != ANY and not value.is_meta and not torch.compiler.is_compiling() and not within.holds_all(value):
+            raise ValueError(f"{type(self).__name__}: {name} was set to {value}, expected values {within}{when}")
+
+    def _check_leaks(self, dt: float) -> None:
+        """A new time step has to fit the time constants."""
+        for name, leak in self._leaks.items():
+            own = f"{leak.stored}_{name}"
+            within = leak.within(leak.stored, dt)
+            if within != self._ranges[own]:
+                self._check_range(own, getattr(self, own), within, f" with dt = {dt:g}")
+                self._ranges[own] = within
 
     def extra_repr(self) -> str:
         size = self.size[0] if len(self.size) == 1 else self.size
@@ -262,8 +396,7 @@ class Neuron(nn.Module):
             if name == "w_rec":
                 parts.append("recurrent")
                 continue
-            text = f"{parameter.item():g}" if parameter.dim() == 0 and not parameter.is_meta else str(tuple(parameter.shape))
-            parts.append(f"{name}={text}" + (" (trainable)" if parameter.requires_grad else ""))
+            parts.append(f"{name}={value_text(parameter)}" + (" (trainable)" if parameter.requires_grad else ""))
         parts.append(f"dt={self.dt:g}")
         if not self.batch_first:
             parts.append("batch_first=False")

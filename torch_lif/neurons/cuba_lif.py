@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import reference
 from .._call import (
+    COUNT,
+    NOTHING,
     SYNAPSES,
+    UNIT,
     check_choice,
     check_input,
     check_record,
     check_surrogate,
+    compute_dtype,
     fused,
     parameter,
     recurrent_input,
     split_state,
     weights,
 )
+from .._check import flag
 from ..reference import CubaLIFResult, CubaLIFState
 from ..surrogate import SuperSpike, Surrogate
-from .base import EULER, Neuron, Value
+from .base import EULER, Neuron, Value, value_text
 
 __all__ = ["CubaLIFResult", "CubaLIFState", "RefractoryCubaLIF", "cuba_lif"]
 
@@ -112,11 +118,13 @@ def cuba_lif(
     op = "cuba_lif"
     x = check_input(op, x)
     w_rec, b_rec = weights(op, "w_rec", w_rec, x), weights(op, "b_rec", b_rec, x)
-    if leak is not None and not leaky:
+    if leak is not None and not flag(op, "leaky", leaky):
         raise ValueError(f"{op}: leak was given, expected None with leaky=False")
-    period = parameter(op, "refractory", refractory, x, 0)
-    optional = {"refractory": period, "irec": w_rec}
-    check_record(op, record, ("spikes", "v", "i", *(name for name, needed in optional.items() if needed is not None)))
+    period = parameter(op, "refractory", refractory, x, COUNT)
+    if record is not NOTHING:
+        optional = {"refractory": period, "irec": w_rec}
+        known = ("spikes", "v", "i", *(name for name, needed in optional.items() if needed is not None))
+        record = check_record(op, record, known)
     first = split_state(op, state, ("v", "i", "refractory", "spikes"))
     # A count of steps has no gradient, neither as an argument nor as a result.
     remaining = first.get("refractory")
@@ -125,8 +133,8 @@ def cuba_lif(
         op,
         {"x": x, "spikes_hw": spikes_hw, "membrane_hw": membrane_hw},
         {
-            "rate_mem": parameter(op, "rate_mem", rate_mem, x, 0, 1),
-            "rate_syn": parameter(op, "rate_syn", rate_syn, x, 0, 1),
+            "rate_mem": parameter(op, "rate_mem", rate_mem, x, UNIT),
+            "rate_syn": parameter(op, "rate_syn", rate_syn, x, UNIT),
             "leak": parameter(op, "leak", leak, x),
             "reset": parameter(op, "reset", reset, x),
             "threshold": parameter(op, "threshold", threshold, x),
@@ -137,8 +145,8 @@ def cuba_lif(
         first,
         options={
             "synapse": check_choice(op, "synapse", synapse, SYNAPSES),
-            "leaky": bool(leaky),
-            "reset_gradient": bool(reset_gradient),
+            "leaky": flag(op, "leaky", leaky),
+            "reset_gradient": flag(op, "reset_gradient", reset_gradient),
         },
         surrogate=check_surrogate(op, surrogate),
         smooth=smooth,
@@ -175,7 +183,9 @@ class RefractoryCubaLIF(Neuron):
         threshold: spike threshold. Default: 1.
         leak: potential that the membrane leaks to; no such parameter with leaky=False. Default: 0.
         reset: potential after a spike. Default: 0.
-        refractory_time: seconds for which a neuron rests after a spike, 0 or more. A buffer: it cannot be trained. Default: 0.
+        refractory_time: seconds for which a neuron rests after a spike: refractory_time / dt time steps, rounded up (but for an
+            excess within the rounding of that division). A buffer: it cannot be trained, but set, and loaded by load_state_dict.
+            Default: None, no refractory period and no such buffer; the number 0 is the same.
         leaky: whether the membrane leaks. Default: True.
         recurrent: whether the spikes of a step come back as input of the next, through the trainable weights `w_rec`, (N, N) from
             neuron to neuron; a tensor gives their initial values. Default: False.
@@ -192,7 +202,14 @@ class RefractoryCubaLIF(Neuron):
         ValueError, TypeError: an argument out of range, of the wrong type or shape; more than one view of a leak.
     """
 
-    refractory_time: Tensor
+    SETTINGS: ClassVar[dict[str, Any]] = {
+        **Neuron.SETTINGS,
+        "synapse": lambda owner, name, value: SYNAPSES[check_choice(owner, name, value, SYNAPSES)],
+        "surrogate": lambda owner, name, value: check_surrogate(owner, value, fused=False),
+        "leaky": flag,
+        "reset_gradient": flag,
+    }
+    refractory_time: Tensor | None
 
     def __init__(
         self,
@@ -207,7 +224,7 @@ class RefractoryCubaLIF(Neuron):
         threshold: Value = 1.0,
         leak: Value = 0.0,
         reset: Value = 0.0,
-        refractory_time: Value = 0.0,
+        refractory_time: Value | None = None,
         leaky: bool = True,
         recurrent: bool | Tensor = False,
         synapse: str = "delayed",
@@ -222,20 +239,19 @@ class RefractoryCubaLIF(Neuron):
     ) -> None:
         super().__init__(size, dt, batch_first, backend)
         owner = type(self).__name__
-        check_choice(owner, "synapse", synapse, SYNAPSES)
         self.synapse, self.leaky, self.reset_gradient = synapse, leaky, reset_gradient
-        self.surrogate = check_surrogate(owner, surrogate)
+        self.surrogate = check_surrogate(owner, surrogate, self.backend == "fused")
         mem: dict[str, Value | None] = {"tau": tau_mem, "decay": decay_mem, "dash": dash_mem}
         syn: dict[str, Value | None] = {"tau": tau_syn, "decay": decay_syn, "dash": dash_syn}
         for name, given, tau in (("mem", mem, 10e-3), ("syn", syn, 5e-3)):
             self.add_leak(name, given, self.size, default_tau=tau, views=EULER, device=device, dtype=dtype)
         for name, value in (("threshold", threshold), ("reset", reset), *((("leak", leak),) if leaky else ())):
             self.add_parameter(name, value, self.size, device=device, dtype=dtype)
-        self.add_parameter("refractory_time", refractory_time, self.size, low=0.0, device=device, dtype=dtype)
-        period = self._parameters.pop("refractory_time")
-        assert period is not None
-        self.register_buffer("refractory_time", period.detach())
-        self._refractory = bool((self._initial.pop("refractory_time") > 0).any())
+        self.register_buffer("refractory_time", None)
+        if refractory_time is not None and (isinstance(refractory_time, Tensor) or refractory_time != 0):
+            self.add_parameter(
+                "refractory_time", refractory_time, self.size, within=COUNT, trained=False, device=device, dtype=dtype
+            )
         self.set_trainable(trainable)
         self.add_recurrent(recurrent, 1, device, dtype)
 
@@ -250,7 +266,7 @@ class RefractoryCubaLIF(Neuron):
         if state is None:
             batch = x.shape[0 if self.batch_first else 1]
             rest = self.leak if self.leaky else self.reset
-            state = CubaLIFState(rest.expand(batch, *self.size))
+            state = CubaLIFState(rest.to(compute_dtype(x)).expand(batch, *self.size))
         function = cuba_lif if self.backend == "fused" else reference.cuba_lif
         return function(
             x,
@@ -259,7 +275,7 @@ class RefractoryCubaLIF(Neuron):
             threshold=self.threshold,
             leak=self.leak if self.leaky else None,
             reset=self.reset,
-            refractory=self.refractory_time / self.dt if self._refractory else None,
+            refractory=self._refractory_steps(),
             w_rec=self.w_rec,
             synapse=self.synapse,
             leaky=self.leaky,
@@ -270,7 +286,33 @@ class RefractoryCubaLIF(Neuron):
             batch_first=self.batch_first,
         )
 
+    def _refractory_steps(self) -> Tensor | None:
+        """Whole time steps: a neuron is silent while a count that goes down by one is above 0. Rounded up, but a period of a whole
+        number of steps stays that: 3e-4 / 1e-4 is 3.0000002 in float32."""
+        period = self.refractory_time
+        return None if period is None else torch.ceil(period * ((1 - 2 * torch.finfo(period.dtype).eps) / self.dt))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # The first value makes the buffer, later ones are set in place as a parameter's are.
+        if name == "refractory_time" and value is not None and self.refractory_time is None:
+            self._ranges[name] = COUNT
+            value = self.initial_value(name, value, self.size, COUNT, self.threshold.dtype).to(self.threshold.device)
+            nn.Module.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        given = state_dict.get(f"{prefix}refractory_time")
+        if isinstance(given, Tensor) and self.refractory_time is None:
+            self.refractory_time = torch.zeros(given.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def reset_parameters(self) -> None:
+        if "refractory_time" not in self._initial:
+            self.refractory_time = None
+        super().reset_parameters()
+
     def extra_repr(self) -> str:
-        time = f"{self.refractory_time.item():g}" if self.refractory_time.dim() == 0 else str(tuple(self.refractory_time.shape))
-        rest = f", refractory_time={time}" if self._refractory else ""
+        time = "" if self.refractory_time is None else value_text(self.refractory_time)
+        rest = f", refractory_time={time}" if time else ""
         return f"{super().extra_repr()}{rest}, synapse={self.synapse!r}, surrogate={self.surrogate}"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._call import SYNAPSES, check_choice, check_input, check_record, fused, parameter, split_state
+from .._call import NOTHING, SYNAPSES, UNIT, check_choice, check_input, check_record, fused, parameter, split_state
 from ..reference import LIResult, LIState
 from .base import EULER, Neuron, Value
 
@@ -67,13 +67,14 @@ def li(
         NotImplementedError: x on a GPU with a build without CUDA; a second derivative.
     """
     x = check_input("li", x)
-    check_record("li", record, ("v", "i"))
+    if record is not NOTHING:
+        record = check_record("li", record, ("v", "i"))
     v, final, records = fused(
         "li",
         {"x": x, "membrane_hw": membrane_hw},
         {
-            "rate_mem": parameter("li", "rate_mem", rate_mem, x, 0, 1),
-            "rate_syn": parameter("li", "rate_syn", rate_syn, x, 0, 1),
+            "rate_mem": parameter("li", "rate_mem", rate_mem, x, UNIT),
+            "rate_syn": parameter("li", "rate_syn", rate_syn, x, UNIT),
             "v_leak": parameter("li", "v_leak", v_leak, x),
         },
         split_state("li", state, ("v", "i")),

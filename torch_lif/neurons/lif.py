@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from .. import reference
 from .._call import (
+    NOTHING,
+    POSITIVE,
+    UNIT,
     check_input,
     check_max_spikes,
     check_record,
@@ -21,8 +25,9 @@ from .._call import (
     split_state,
     weights,
 )
+from .._check import constant
 from ..reference import LIFResult, LIFState
-from ..surrogate import StepPWL, Surrogate, constant
+from ..surrogate import StepPWL, Surrogate
 from .base import Neuron, Value
 
 __all__ = ["LIF", "CubaLIF", "LIFResult", "LIFState", "lif"]
@@ -85,7 +90,9 @@ def lif(
     Returns:
         `LIFResult`: spikes (batch, time, *neurons) in x's dtype, final state, records. Gradients flow from all of them to x, noise,
         the parameters, w_rec and the initial state; the reset is not detached. There is no second derivative. A NaN or an infinity
-        stays in its own neuron: a membrane of NaN gives spike counts of NaN, as in the plain loop.
+        stays in its own neuron, unless w_rec carries it on: a membrane of NaN gives spike counts of NaN, and a weight of NaN
+        reaches the others although its neuron is silent, as in the plain loop. (One exception: a membrane below -3.4e38 *
+        threshold, of float32, has 0 spikes, where the plain loop's quotient overflows and it counts NaN.)
 
     Raises:
         TypeError, ValueError: an argument of the wrong type, dtype, device, shape or range; the message names it.
@@ -96,16 +103,17 @@ def lif(
     if synapses and decay_syn is None:
         raise ValueError(f"lif: decay_syn is None, expected a decay for synapses = {synapses}")
     w_rec = weights("lif", "w_rec", w_rec, x)
-    if record:
-        check_record("lif", record, ("spikes", "v", *(("i",) if synapses else ()), *(("irec",) if w_rec is not None else ())))
+    if record is not NOTHING:
+        known = ("spikes", "v", *(("i",) if synapses else ()), *(("irec",) if w_rec is not None else ()))
+        record = check_record("lif", record, known)
     first = split_state("lif", state, ("v", "i", "spikes"))
     spikes, final, records = fused(
         "lif",
         {"x": x, "noise": noise},
         {
-            "decay_mem": parameter("lif", "decay_mem", decay_mem, x, 0, 1),
-            "decay_syn": parameter("lif", "decay_syn", decay_syn, x, 0, 1),
-            "threshold": parameter("lif", "threshold", threshold, x, 0, open_low=True),
+            "decay_mem": parameter("lif", "decay_mem", decay_mem, x, UNIT),
+            "decay_syn": parameter("lif", "decay_syn", decay_syn, x, UNIT),
+            "threshold": parameter("lif", "threshold", threshold, x, POSITIVE),
             "bias": parameter("lif", "bias", bias, x),
             "w_rec": w_rec,
         },
@@ -127,6 +135,13 @@ def lif(
 
 class _LIFModule(Neuron):
     """What LIF and CubaLIF share; they differ in their synapses."""
+
+    SETTINGS: ClassVar[dict[str, Any]] = {
+        **Neuron.SETTINGS,
+        "max_spikes": lambda owner, name, value: check_max_spikes(owner, value),
+        "surrogate": lambda owner, name, value: check_surrogate(owner, value, fused=False),
+        "noise_std": lambda owner, name, value: check_noise(owner, value),
+    }
 
     def __init__(
         self,
@@ -150,14 +165,14 @@ class _LIFModule(Neuron):
         self.synapses = check_synapses(type(self).__name__, synapses)
         if self.synapses > 1 and len(self.size) != 1:
             raise ValueError(f"{type(self).__name__}: size is {self.size}, expected one number with synapses = {synapses}")
-        self.max_spikes = check_max_spikes(type(self).__name__, max_spikes)
-        self.surrogate = check_surrogate(type(self).__name__, surrogate)
+        self.max_spikes = max_spikes
+        self.surrogate = check_surrogate(type(self).__name__, surrogate, self.backend == "fused")
         synapse_shape = self.size if self.synapses == 1 else (*self.size, self.synapses)
         for leak, views in leaks.items():
             self.add_leak(leak, views, self.size if leak == "mem" else synapse_shape, device=device, dtype=dtype)
-        self.add_parameter("threshold", threshold, self.size, low=0.0, open_low=True, device=device, dtype=dtype)
+        self.add_parameter("threshold", threshold, self.size, within=POSITIVE, device=device, dtype=dtype)
         self.add_optional_parameter("bias", bias, self.size, device=device, dtype=dtype)
-        self.noise_std = check_noise(type(self).__name__, noise_std)
+        self.noise_std = noise_std
         self.set_trainable(trainable)
         self.add_recurrent(recurrent, max(1, self.synapses), device, dtype)
 
@@ -210,8 +225,12 @@ class _LIFModule(Neuron):
 
     def draw_noise(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Noise for a call with x, (batch, time, *neurons): noise_std * sqrt(dt) * randn."""
+        if not x.is_floating_point():
+            raise TypeError(f"{type(self).__name__}: x is {x.dtype}, expected a floating-point tensor; convert it with x.float()")
         shape = (*x.shape[:2], *self.size)
-        return self.noise_std * math.sqrt(self.dt) * torch.randn(shape, generator=generator, dtype=x.dtype, device=x.device)
+        # Not as generator=None, which fails in torch.compile(dynamic=True).
+        drawn: dict[str, Any] = {} if generator is None else {"generator": generator}
+        return self.noise_std * math.sqrt(self.dt) * torch.randn(shape, dtype=x.dtype, device=x.device, **drawn)
 
 
 def check_noise(owner: str, noise_std: float) -> float:
@@ -338,7 +357,7 @@ class CubaLIF(_LIFModule):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        if synapses == 0:
+        if check_synapses("CubaLIF", synapses) == 0:
             raise ValueError("CubaLIF: synapses is 0, expected 1 or more; without synapses use LIF")
         leaks = {
             "mem": {"tau": tau_mem, "decay": decay_mem, "dash": dash_mem},

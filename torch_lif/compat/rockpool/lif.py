@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from ... import functional
 from ..._call import check_input, check_max_spikes, compute_dtype
+from ..._check import constant
 from ...neurons.base import EXPONENTIAL, RANGES, Leak
 from ...neurons.lif import check_noise
 from ...reference import LIFResult
-from ...surrogate import constant
 from .module import TorchModule, unwrap, whole_numbers
 from .spikes import MAX_SPIKES, StepPWL, spike_function
 
@@ -62,7 +62,7 @@ class _LIFModule(TorchModule):
 
     def _add_leak(self, name: str, value: Initial, shapes: list[tuple[int, ...]], family: str) -> None:
         view, _ = VIEWS[name]
-        low, high, open_low = RANGES[view]
+        low, high, open_low, _ = RANGES[view]
         self._add_parameter(name, value, shapes, family, DEFAULTS[view], low, high, open_low)
 
     def _add_bias(self, value: Initial) -> None:
