@@ -17,26 +17,34 @@ export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 ifeq ($(TORCH),installed)
 RUN := $(PYTHON)
 READY :=
+CHOSEN :=
 BUILT := build/built-with-installed
 else
 RUN := $(VENV)/bin/python
 READY := $(VENV)/ready
+CHOSEN := $(VENV)/torch
 BUILT := build/built-with-venv
 endif
 
-.PHONY: build test test-peers train bench lint format cuda-objects clean
+.PHONY: build test test-peers train bench lint format cuda-objects clean FORCE
 
 build: $(BUILT)
 
-$(VENV)/ready: pyproject.toml Makefile
+# Names the PyTorch asked for. It is new when that changes, and then the environment and the extension are made again.
+$(VENV)/torch: FORCE
+	@mkdir -p $(VENV)
+	@echo "$(TORCH)" | cmp -s - $@ || echo "$(TORCH)" > $@
+
+$(VENV)/ready: pyproject.toml Makefile $(VENV)/torch
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet "$(TORCH)" "setuptools>=64" ninja numpy pytest hypothesis scikit-learn matplotlib tqdm
+	$(VENV)/bin/python -m pip install --quiet "$(TORCH)" "setuptools>=77" ninja numpy pytest hypothesis scikit-learn matplotlib tqdm
 	touch $@
 
 # Without depending on the time of the environment: a new pyproject.toml need not rebuild the kernels.
-$(BUILT): $(SOURCES) | $(READY)
+# There is one extension in torch_lif/: the stamp of another choice goes.
+$(BUILT): $(SOURCES) $(CHOSEN) | $(READY)
 	$(RUN) setup.py --quiet build_ext --inplace
-	mkdir -p build && touch $@
+	mkdir -p build && rm -f build/built-with-* && touch $@
 
 test: $(READY) $(BUILT)
 	$(RUN) -m pytest $(ARGS)
