@@ -15,6 +15,11 @@ from importlib.util import find_spec as _find_spec
 
 import torch as _torch
 
+_REBUILD = (
+    "run pip install --no-build-isolation --no-deps --force-reinstall <the source folder>, "
+    "or, where you work in that folder itself, make clean build TORCH=installed"
+)
+
 try:
     from . import _C as _C
 except ImportError as error:
@@ -23,9 +28,13 @@ except ImportError as error:
             "torch_lif has not been compiled here: run pip install --no-build-isolation <the source folder>, or make build in it"
         ) from None
     raise ImportError(
-        f"the compiled part of torch_lif cannot be loaded ({error}). It has to be built against the PyTorch that is installed, "
-        f"which is {_torch.__version__}: run pip install --no-build-isolation --force-reinstall <the source folder>"
+        "the compiled part of torch_lif cannot be loaded: it has to be built against the PyTorch that is installed, "
+        f"which is {_torch.__version__}: {_REBUILD} ({error})"
     ) from error
+
+# Some versions load each other's extensions, and then read the wrong bytes. Patch releases and +cpu, +cu130 are compatible.
+if (_built := _C.build_info()["torch"]).split(".")[:2] != _torch.__version__.split(".")[:2]:
+    raise ImportError(f"torch_lif was built against PyTorch {_built}, and {_torch.__version__} is installed: {_REBUILD}")
 
 if _os.environ.get("TORCH_LIF_ISA"):
     try:
@@ -33,9 +42,9 @@ if _os.environ.get("TORCH_LIF_ISA"):
     except ValueError as error:
         raise ValueError(f"environment variable TORCH_LIF_ISA: {error}") from None
 
-from . import functional, neurons, reference, surrogate
-from .neurons import *  # noqa: F403
-from .surrogate import *  # noqa: F403
+from . import functional, neurons, reference, surrogate  # noqa: E402
+from .neurons import *  # noqa: E402, F403
+from .surrogate import *  # noqa: E402, F403
 
 # What a call returns can be saved, and loaded again by torch.load with its default of weights_only.
 _torch.serialization.add_safe_globals([getattr(neurons, _name) for _name in neurons.__all__ if _name.endswith(("State", "Result"))])
