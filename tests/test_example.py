@@ -149,7 +149,8 @@ def test_a_checkpoint_is_whole_even_if_its_writing_is_not(tmp_path, monkeypatch)
     run(tmp_path, "--epochs", 1)
 
     def disk_full(path, content):
-        path.open("wb").write(content[: len(content) // 2])
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
         raise OSError("no space left")
 
     monkeypatch.setattr(Path, "write_bytes", disk_full)
