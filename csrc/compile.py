@@ -1,4 +1,4 @@
-"""Compiles the kernels: plain C for the CPU, CUDA for the GPU. setup.py links them; `python csrc/compile.py` makes them alone.
+"""Compiles the kernels: plain C for the CPU, CUDA for the GPU. extension.py links them; `python csrc/compile.py` makes them alone.
 
 Neither half includes a header of PyTorch. Each neuron's loop is compiled once for every variant: on the CPU for two
 precisions and every instruction set (chosen at run time), on CUDA for every storage type.
@@ -39,11 +39,14 @@ def neurons() -> list[str]:
     return re.findall(r"^\s+NEURON\((\w+)\)", (CSRC / "neuron" / "neurons.h").read_text(), re.MULTILINE)
 
 
+def c_compiler() -> list[str]:
+    return shlex.split(os.environ.get("CC", "cc"))
+
+
 def cpu_jobs(out: Path, extra: list[str], only_baseline: bool = False) -> list[tuple[list[str], Path]]:
     x86 = is_x86() and not only_baseline
-    cc = shlex.split(os.environ.get("CC", "cc"))
     base = [
-        *cc,
+        *c_compiler(),
         "-std=c11",
         "-O3",
         "-fPIC",
@@ -89,21 +92,8 @@ def cuda_jobs(out: Path, nvcc: str, architectures: list[str]) -> list[tuple[list
     target = out / "cuda_reduce.o"
     jobs.append(([*base, "-c", str(CSRC / "cuda" / "reduce.cu"), "-o", str(target)], target))
     target = out / "cuda_dispatch.o"
-    jobs.append(
-        (
-            [
-                *shlex.split(os.environ.get("CC", "cc")),
-                "-std=c11",
-                "-O2",
-                "-fPIC",
-                "-c",
-                str(CSRC / "cuda" / "dispatch.c"),
-                "-o",
-                str(target),
-            ],
-            target,
-        )
-    )
+    source = str(CSRC / "cuda" / "dispatch.c")
+    jobs.append(([*c_compiler(), "-std=c11", "-O2", "-fPIC", "-c", source, "-o", str(target)], target))
     return jobs
 
 

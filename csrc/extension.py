@@ -1,21 +1,54 @@
-"""Builds torch_lif._C: the kernels' objects (csrc/compile.py) linked with the op layer (csrc/ops).
+"""The extension torch_lif._C: the kernels' objects (compile.py) linked with the op layer (ops), against the PyTorch installed here.
 
-Environment: TORCH_LIF_CUDA=0 leaves CUDA out, =1 insists on it; unset, it is built where nvcc and a CUDA build of PyTorch are
-found. TORCH_CUDA_ARCH_LIST names the GPU architectures ("9.0;8.0+PTX"). CC, CXX and MAX_JOBS as usual.
+What is missing (PyTorch, a compiler, a header) is named in one line, before anything is compiled.
 """
 
 import os
+import shlex
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
-import torch
-from setuptools import setup
-from torch.utils import cpp_extension
+import compile as kernels
 
-ROOT = Path(__file__).resolve().parent
-sys.path.insert(0, str(ROOT / "csrc"))
-import compile as kernels  # noqa: E402
+try:
+    import torch
+    from torch.utils import cpp_extension
+except ImportError as error:
+    raise SystemExit(
+        f"torch_lif is built against the PyTorch it will run with, and sees none here ({error}): install PyTorch 2.11 or later, "
+        'run pip install "setuptools>=77" ninja, then pip install --no-build-isolation <the source folder>; '
+        "build isolation hides the PyTorch that you have"
+    ) from None
+if tuple(int(number) for number in torch.__version__.split(".")[:2]) < (2, 11):
+    raise SystemExit(f"PyTorch {torch.__version__} is installed, expected 2.11 or later: install one, then try again")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def must_compile(command: list[str], language: str, header: str, advice: str) -> None:
+    """The compiler exists and finds `header`, or the build ends here with `advice`."""
+    try:
+        done = subprocess.run(
+            [*command, "-x", language, "-fsyntax-only", "-"], input=f"#include <{header}>\n", capture_output=True, text=True
+        )
+        messages = done.stderr if done.returncode else ""
+    except OSError as error:
+        messages = str(error)
+    if messages:
+        raise SystemExit(f"{shlex.join(command)} cannot compile a file that includes <{header}>: {advice}\n{messages}")
+
+
+def check_compilers() -> None:
+    cxx = shlex.split(cpp_extension.get_cxx_compiler())
+    must_compile(kernels.c_compiler(), "c", "math.h", "install a C compiler (Debian: apt-get install gcc), or name yours by CC")
+    must_compile(cxx, "c++", "vector", "install a C++ compiler (Debian: apt-get install g++), or name yours by CXX")
+    if OPENMP:
+        advice = "install OpenMP's header (Debian, for clang: apt-get install libomp-dev), or take g++ (CXX=g++)"
+        must_compile([*cxx, *OPENMP], "c++", "omp.h", advice)
+    headers = f"-I{sysconfig.get_path('include')}"
+    must_compile([*cxx, headers], "c++", "Python.h", "install Python's headers (Debian: apt-get install python3-dev)")
 
 
 def wants_cuda() -> bool:
@@ -48,6 +81,9 @@ def architectures() -> list[str]:
 
 class BuildExtension(cpp_extension.BuildExtension):
     def build_extensions(self) -> None:
+        check_compilers()
+        # By the sources' times alone, a library left by an earlier build would pass as new under another PyTorch.
+        self.force = True
         out = Path(self.build_temp).resolve() / "kernels"
         jobs = kernels.cpu_jobs(out, [])
         if CUDA:
@@ -64,9 +100,10 @@ CUDA = wants_cuda()
 ARCHITECTURES = architectures() if CUDA else []
 # at::parallel_for is silently serial in an extension built without OpenMP; Apple's clang has none to offer.
 OPENMP = [] if sys.platform == "darwin" else ["-fopenmp"]
-macros: list[tuple[str, str | None]] = []
+# The first macro is for ninja, to compile again for another PyTorch even if its headers are older than the objects.
+macros: list[tuple[str, str | None]] = [("LIF_PYTORCH", f'"{torch.__version__}"')]
 if CUDA:
-    macros = [
+    macros += [
         ("LIF_CUDA", None),
         ("LIF_CUDA_VERSION", f'"{torch.version.cuda}"'),
         ("LIF_CUDA_ARCHITECTURES", f'"{";".join(ARCHITECTURES)}"'),
@@ -83,5 +120,3 @@ extension = (cpp_extension.CUDAExtension if CUDA else cpp_extension.CppExtension
     extra_compile_args={"cxx": ["-O2", "-g0", "-Wall", *OPENMP], "nvcc": []},
     extra_link_args=OPENMP,
 )
-
-setup(ext_modules=[extension], cmdclass={"build_ext": BuildExtension})

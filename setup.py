@@ -1,0 +1,32 @@
+"""Builds and packs torch_lif; pyproject.toml says what it is, csrc/extension.py how its compiled part is built.
+
+PyTorch is not among pyproject.toml's build requirements: build isolation would fetch another one than yours and build against it.
+
+Environment: TORCH_LIF_CUDA=0 leaves CUDA out, =1 insists on it; unset, it is built where nvcc and a CUDA build of PyTorch are
+found. TORCH_CUDA_ARCH_LIST names the GPU architectures ("9.0;8.0+PTX"). CC, CXX and MAX_JOBS as usual.
+"""
+
+import sys
+from pathlib import Path
+
+import setuptools
+from setuptools.command.build_ext import build_ext
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "csrc"))
+
+
+class NoBuild(build_ext):
+    """Beside a command that needs no PyTorch: a wheel made by the same call would lack the compiled part."""
+
+    def run(self) -> None:
+        raise SystemExit("egg_info and sdist are for a call of their own: run what builds in another")
+
+
+if int(setuptools.__version__.split(".")[0]) < 77:
+    raise SystemExit(f'setuptools is {setuptools.__version__}, expected 77 or later: run pip install "setuptools>=77" ninja')
+if {"egg_info", "sdist"} & set(sys.argv[1:]):  # they list and pack files: PyTorch need not be there
+    setuptools.setup(ext_modules=[setuptools.Extension("torch_lif._C", [])], cmdclass={"build_ext": NoBuild})
+else:
+    from extension import BuildExtension, extension
+
+    setuptools.setup(ext_modules=[extension], cmdclass={"build_ext": BuildExtension})
