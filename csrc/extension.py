@@ -14,7 +14,6 @@ import compile as kernels
 
 try:
     import torch
-    from torch.utils import cpp_extension
 except ImportError as error:
     raise SystemExit(
         f"torch_lif is built against the PyTorch it will run with, and sees none here ({error}): install PyTorch 2.11 or later, "
@@ -23,6 +22,8 @@ except ImportError as error:
     ) from None
 if tuple(int(number) for number in torch.__version__.split(".")[:2]) < (2, 11):
     raise SystemExit(f"PyTorch {torch.__version__} is installed, expected 2.11 or later: install one, then try again")
+
+from torch.utils import cpp_extension
 
 ROOT = Path(__file__).resolve().parent.parent
 
