@@ -91,7 +91,8 @@ def test_package_without_a_library_that_loads(tmp_path, library, message):
 )
 @pytest.mark.parametrize("command", ["dist_info", "bdist_wheel"])  # pip's first step of a build, and its last
 def test_build_without_what_it_needs(tmp_path, before, message, command):
-    done = setup(before, command, "--output-dir" if command == "dist_info" else "--dist-dir", tmp_path)
+    # No compiler either: should the check under test be missing, the build still ends at once.
+    done = setup(before, command, "--output-dir" if command == "dist_info" else "--dist-dir", tmp_path, CC="/no/such/cc")
     assert done.returncode == 1
     assert re.match(message, done.stderr), done.stderr
     assert not list(tmp_path.iterdir())
