@@ -42,7 +42,9 @@ def must_compile(command: list[str], language: str, header: str, advice: str) ->
 
 
 def check_compilers() -> None:
-    cxx = shlex.split(cpp_extension.get_cxx_compiler())
+    # Of the variables with flags, PyTorch's build of C++ takes these two.
+    flags = shlex.split(os.environ.get("CFLAGS", "") + " " + os.environ.get("CPPFLAGS", ""))
+    cxx = [*shlex.split(cpp_extension.get_cxx_compiler()), *flags]
     must_compile(kernels.c_compiler(), "c", "math.h", "install a C compiler (Debian: apt-get install gcc), or name yours by CC")
     must_compile(cxx, "c++", "vector", "install a C++ compiler (Debian: apt-get install g++), or name yours by CXX")
     if OPENMP:

@@ -130,6 +130,14 @@ def test_compiler_that_lacks_a_header(extension, tmp_path, monkeypatch, variable
         extension.check_compilers()
 
 
+@pytest.mark.parametrize("variable", ["CFLAGS", "CPPFLAGS"])
+def test_compiler_is_asked_with_the_flags_of_the_build(extension, monkeypatch, variable):
+    """A header may be found by these alone."""
+    monkeypatch.setenv(variable, "-include no_such.h")
+    with pytest.raises(SystemExit, match=r"-include no_such\.h cannot compile a file that includes <vector>"):
+        extension.check_compilers()
+
+
 def test_build_without_a_compiler_ends_before_anything_is_compiled(tmp_path):
     build = ("--build-temp", tmp_path / "temp", "--build-lib", tmp_path / "lib")
     done = setup("0", "--quiet", "build_ext", *build, TORCH_LIF_CUDA="0", CC="/no/such/cc -m64")
