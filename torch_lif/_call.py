@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -194,6 +194,20 @@ def _fixed(value: float) -> float:
     return float(next(iter({value: None})) if torch.compiler.is_compiling() else value)
 
 
+def call(name: str, *arguments: Any) -> Sequence[Tensor]:
+    """Runs torch.ops.torch_lif.<name> with its lists in its order: (output, *final states, *recorded states). Of the arguments the
+    op checks all but their types; who calls it once a time step has no time for names."""
+    order = ORDERS[name]
+    results = None if torch.compiler.is_compiling() else _C.call(order.place, *arguments)
+    if results is not None:
+        return results
+    names = (*order.inputs, *order.params, *(f"the initial state {key}" for key in order.states))
+    for key, value in zip(names, (value for values in arguments[:3] for value in values), strict=True):
+        if value is not None:
+            check_input(name, value, key)
+    return OPS[name](*arguments)
+
+
 def fused(
     name: str,
     inputs: Mapping[str, Tensor | None],
@@ -225,13 +239,7 @@ def fused(
         tuple([int(key in record and key != "spikes") for key in order.states]) if record else order.no_record,
         check_memory(name, memory),
     )
-    results = None if torch.compiler.is_compiling() else _C.call(order.place, *arguments)
-    if results is None:
-        first = {f"the initial state {key}": value for key, value in state.items()}
-        for key, value in (*inputs.items(), *params.items(), *first.items()):
-            if value is not None:
-                check_input(name, value, key)
-        results = OPS[name](*arguments)
+    results = call(name, *arguments)
     states = [
         key
         for key, needed in zip(order.states, order.needed, strict=True)
