@@ -4,6 +4,7 @@ import copy
 import inspect
 import math
 
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -186,6 +187,79 @@ def test_numbers_as_parameters(spiking, dtype):
     p = p._replace(**{name: float(getattr(p, name)) for name in (LIF_FIELDS if spiking else LI_FIELDS)})
     out, _ = sequence(spiking)(x, state_of(spiking, v, i), p)
     assert torch.equal(out, eager(x, v, i, p, spiking)[0])
+
+
+FORMS = {"number": lambda value: value, "()": torch.tensor, "(N,)": lambda value: torch.full((N,), value)}
+
+
+@kinds
+@pytest.mark.parametrize("form", FORMS)
+@dtypes
+def test_whole_numbers_as_parameters(spiking, form, dtype):
+    """As in PyTorch's arithmetic they take the dtype of what they meet."""
+    x, v, i, p = draw(spiking, dtype)
+    x, state = x * 3, state_of(spiking, v, i)
+    numbers = dict(zip(LIF_FIELDS if spiking else LI_FIELDS, (200, 100, 0, 1, -1), strict=False))
+    whole, usual = (p._replace(**{name: FORMS[form](kind(value)) for name, value in numbers.items()}) for kind in (int, float))
+    layer, cell = (norse.LIF, norse.LIFCell) if spiking else (norse.LI, norse.LICell)
+    for run in (
+        lambda p: sequence(spiking)(x, state, p),
+        lambda p: layer(p)(x),
+        lambda p: layer(p)(x, state),
+        lambda p: cell(p)(x[0], state),
+        lambda p: step(spiking)(x[0], state, p),
+    ):
+        (out, last), (expected, expected_last) = run(whole), run(usual)
+        assert out.dtype == dtype
+        assert torch.equal(out, expected)
+        assert all(map(torch.equal, last, expected_last))
+    if spiking:
+        assert_spikes(layer(whole)(x, state)[0])
+    assert torch.equal(sequence(spiking)(x, state, whole)[0], eager(x, v, i, whole, spiking)[0])
+
+
+@kinds
+@pytest.mark.parametrize("kind", [numpy.float32, numpy.float64, numpy.int64])
+def test_numpys_numbers(spiking, kind):
+    x, v, i, p = draw(spiking)
+    names = LIF_FIELDS if spiking else LI_FIELDS
+    plain = p._replace(**{name: float(kind(value)) for name, value in zip(names, (200, 100, 0, 1, -1), strict=False)})
+    given = p._replace(**{name: kind(value) for name, value in zip(names, (200, 100, 0, 1, -1), strict=False)})
+    for function in (
+        lambda p, dt: sequence(spiking)(x, state_of(spiking, v, i), p, dt)[0],
+        lambda p, dt: (norse.LIF if spiking else norse.LI)(p, dt)(x, state_of(spiking, v, i))[0],
+    ):
+        assert torch.equal(function(given, 1e-3), function(plain, 1e-3))
+        assert torch.equal(function(given, numpy.float32(2**-10)), function(plain, 2**-10))
+
+
+def test_super_takes_any_alpha():
+    """It does not use it."""
+    results = []
+    for alpha in (0, 0.0, -3.0, math.inf, numpy.float32(0), torch.tensor(0.0), 100.0):
+        x = X.clone().requires_grad_()
+        z, _ = norse.LIF(P._replace(alpha=alpha))(x)
+        results.append((z, *torch.autograd.grad(z.sum(), x)))
+    assert all(torch.equal(a, b) for result in results for a, b in zip(result, results[-1], strict=True))
+
+
+@kinds
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64])
+def test_spikes_as_booleans_or_integers(spiking, dtype):
+    """They are added to the state, and so take its dtype; without one they become float32."""
+    x, v, i, p = draw(spiking)
+    x = (x > 0.5).to(dtype)
+    cell = (norse.LIFCell if spiking else norse.LICell)(p)
+    layer = (norse.LIF if spiking else norse.LI)(p)
+    for state in (None, state_of(spiking, v, i), state_of(spiking, v.double(), i.double())):
+        as_float = x.float() if state is None else x.to(state.v.dtype)
+        for function, one, other in ((layer, x, as_float), (cell, x[0], as_float[0])):
+            (out, last), (expected, expected_last) = function(one, state), function(other, state)
+            assert out.dtype == expected.dtype
+            assert torch.equal(out, expected)
+            assert torch.equal(last.i, expected_last.i)
+    with pytest.raises(TypeError, match=rf"the input is {dtype}, expected .* convert it with"):
+        norse.LIFRecurrentCell(N, N)(x[0])
 
 
 @kinds
@@ -372,6 +446,125 @@ def test_recurrent_cell_and_layer(autapses):
     assert bool((layer.recurrent_weights.grad != 0).any())
 
 
+@kinds
+@pytest.mark.parametrize("place", ["(1, N)", "(B, N)", "many", "parameters that train"])
+def test_every_way_of_a_step_has_the_sequences_bits(spiking, place):
+    """A step may run in the kernel or in PyTorch, with constants or with a graph to the parameters."""
+    steps = {"(1, N)": (1, N), "many": (130, 64)}.get(place, (B, N))
+    x, v, i, _ = draw(spiking, steps=steps)
+    _, _, _, p = draw(spiking, shape=())
+    if place == "parameters that train":
+        p = p._replace(tau_mem_inv=nn.Parameter(p.tau_mem_inv))
+    cell = (norse.LIFCell if spiking else norse.LICell)(p)
+    expected, last = sequence(spiking)(x, state_of(spiking, v, i), p)
+    for graph in (False, True):
+        state = state_of(spiking, v, i)
+        with torch.set_grad_enabled(graph):
+            for t in range(T):
+                before = [s.clone() for s in state]
+                passed, (out, state) = state, cell(x[t], state)
+                assert torch.equal(out, expected[t])
+                assert all(map(torch.equal, passed, before)), "a step has written into the state that it was given"
+        assert all(map(torch.equal, state, last))
+
+
+@kinds
+def test_a_step_sees_every_change_of_a_parameter(spiking):
+    """Also one that leaves no trace in the tensor's version."""
+    _, _, _, p = draw(spiking, shape=())
+    cell = (norse.LIFCell if spiking else norse.LICell)(p)
+    x, state = X[0], STATE
+    before, _ = cell(x, state)
+    p.v_leak.data.add_(1000.0)
+    p.tau_mem_inv.data.mul_(0.5)
+    expected = eager(x[None], *state, p, spiking)[0][0]
+    assert torch.equal(cell(x, state)[0], expected)
+    assert not torch.equal(before, expected)
+    p.v_leak.data.fill_(0.0)
+    positive, _ = cell(x * 0, type(state)(*(s * 0 for s in state)))
+    p.v_leak.data.fill_(-0.0)
+    negative, _ = cell(x * 0, type(state)(*(s * 0 for s in state)))
+    assert torch.equal(positive, negative)
+
+
+def test_a_step_in_inference_mode_does_not_spoil_training():
+    cell = norse.LIFCell(norse.LIFParameters(tau_mem_inv=torch.tensor(77.25)))
+    with torch.inference_mode():
+        cell(X[0])
+    x = X[0].clone().requires_grad_()
+    cell(x)[1].v.sum().backward()
+    assert x.grad is not None
+
+
+@pytest.mark.parametrize("autapses", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_recurrent_step_is_norses_to_the_bit(autapses, dtype):
+    """One product each for input and spikes, in norse's order: there is nothing that could round otherwise."""
+    cell = norse.LIFRecurrentCell(4, N, autapses=autapses).to(dtype)
+    with torch.no_grad():
+        cell.recurrent_weights += torch.eye(N)  # without autapses they are not used
+    weights = cell.recurrent_weights.detach().clone()
+    if not autapses:
+        weights.fill_diagonal_(0.0)
+    x, state = (torch.rand(T, B, 4) * 6).to(dtype), None
+    z = v = i = torch.zeros(B, N, dtype=dtype)
+    for x_t in x:
+        out, state = cell(x_t, state)
+        if dtype == torch.bfloat16:
+            assert (out.dtype, state.v.dtype) == (torch.bfloat16, torch.float32)
+            continue
+        p = norse.LIFParameters()
+        (z, v, i) = (s[-1] for s in eager(nn.functional.linear(x_t, cell.input_weights)[None], v, i, p, True, z, weights))
+        assert all(map(torch.equal, (out, *state), (z, z, v, i)))
+    assert_spikes(out.float())
+
+
+def test_weights_that_change_between_steps():
+    """A diagonal written in any way is not used, and every other weight is."""
+    cell, plain = norse.LIFRecurrentCell(4, N), norse.LIFRecurrentCell(4, N)
+    plain.load_state_dict(cell.state_dict())
+    x, ones = torch.rand(B, 4), norse.LIFState(torch.ones(B, N), torch.zeros(B, N), torch.zeros(B, N))
+    for graph in (False, True):
+        with torch.set_grad_enabled(graph):
+            cell(x, ones)
+            cell.recurrent_weights.data.fill_(0.25)
+            plain.recurrent_weights.data.fill_(0.25).fill_diagonal_(0.0)
+            assert torch.equal(cell(x, ones)[1].i, plain(x, ones)[1].i)
+            cell.recurrent_weights.data.fill_diagonal_(torch.nan)
+            assert torch.equal(cell(x, ones)[1].i, plain(x, ones)[1].i)
+            cell.recurrent_weights.data[0, 1] = torch.nan
+            assert cell(x, ones)[1].i[:, 0].isnan().all()
+            assert not cell(x, ones)[1].i[:, 1:].isnan().any()
+            quiet = ones._replace(z=ones.z * 0)
+            assert cell(x, quiet)[1].i[:, 0].isnan().all(), "0 * NaN is NaN, as in the plain loop"
+            cell.recurrent_weights.data.zero_()
+            plain.recurrent_weights.data.zero_()
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_no_gradient_to_the_diagonal(loaded):
+    """Neither through one step nor through many, in a copy of the cell too."""
+    cell = copy.deepcopy(norse.LIFRecurrentCell(4, N))
+    if loaded:
+        cell.recurrent_weights.data.fill_diagonal_(0.5)
+    grads = []
+    for weights in (cell.recurrent_weights, None):
+        x, state = torch.rand(20, B, 4, generator=torch.Generator().manual_seed(3)) * 6, None
+        if weights is None:
+            weights = cell.recurrent_weights.detach().clone().fill_diagonal_(0.0).requires_grad_()
+        for x_t in x:
+            if weights is cell.recurrent_weights:
+                _, state = cell(x_t, state)
+            else:
+                state = state or norse.LIFState(*[torch.zeros(B, N)] * 3)
+                _, state = norse.lif_step(x_t, state, cell.input_weights, weights)
+        grads.append(torch.autograd.grad(state.v.sum(), weights)[0])
+    own, every = grads
+    assert not own.diagonal().any()
+    assert every.diagonal().any()
+    assert torch.equal(own, every.clone().fill_diagonal_(0.0))
+
+
 def test_no_autapse_comes_back_by_a_state_dict():
     layer = norse.LIFRecurrent(4, N)
     clean = norse.LIFRecurrent(4, N)
@@ -445,13 +638,14 @@ BAD = [
     (ValueError, r"the state v has shape \(2, 3, 6\)", {"state": STATE._replace(v=V.expand(2, B, N))}),
     (TypeError, "the state i is torch.float64, expected torch.float32", {"state": STATE._replace(i=CURRENT.double())}),
     (TypeError, "the input is a list", {"x": [1.0]}),
-    (TypeError, "the input is torch.int64", {"x": X.long()}),
+    (TypeError, "the input is torch.complex64", {"x": X.to(torch.complex64)}),
     (ValueError, "to_dense", {"x": X[0].to_sparse()}),
     (TypeError, "p is a NoneType without", {"p": None}),
-    (TypeError, "p is a LIParameters without v_th", {"p": norse.LIParameters()}),
+    (TypeError, "p is a LIParameters without method", {"p": norse.LIParameters()}),
     (TypeError, "v_th is 'high', expected a number or a tensor", {"p": P._replace(v_th="high")}),
     (TypeError, "tau_mem_inv is torch.float64, expected torch.float32", {"p": P._replace(tau_mem_inv=P.tau_mem_inv.double())}),
-    (TypeError, "v_reset is torch.int64", {"p": P._replace(v_reset=torch.tensor(0))}),
+    (TypeError, "v_reset is torch.bool", {"p": P._replace(v_reset=torch.tensor(True))}),
+    (TypeError, "v_th is True, expected a number", {"p": P._replace(v_th=True)}),
     (ValueError, r"tau_syn_inv has shape \(5,\), expected", {"p": P._replace(tau_syn_inv=torch.ones(5))}),
     (ValueError, "v_leak is on meta but the input is on cpu", {"p": P._replace(v_leak=torch.zeros(N, device="meta"))}),
     (ValueError, "dt is -1, expected a time step", {"dt": -1}),
@@ -464,7 +658,13 @@ BAD = [
     (NotImplementedError, "method is 'circ'", {"p": P._replace(method="circ")}),
     (NotImplementedError, "method is 'adjoint'", {"p": P._replace(method="adjoint")}),
     (TypeError, "alpha requires a gradient", {"p": P._replace(alpha=torch.tensor(1.0, requires_grad=True))}),
-    (ValueError, "alpha is -1", {"p": P._replace(alpha=-1.0)}),
+    (
+        ValueError,
+        "alpha is -1, expected a finite number above 0 with method='triangle'",
+        {"p": P._replace(alpha=-1.0, method="triangle")},
+    ),
+    (ValueError, "alpha is 0, .* method='heavi_erfc'", {"p": P._replace(alpha=0, method="heavi_erfc")}),
+    (TypeError, "alpha is 'steep', expected a number", {"p": P._replace(alpha="steep")}),
 ]
 
 

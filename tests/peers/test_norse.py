@@ -3,6 +3,7 @@ python -m pytest tests/peers/test_norse.py"""
 
 import inspect
 
+import numpy
 import pytest
 import torch
 
@@ -221,6 +222,93 @@ def test_cells_from_rest(cell):
         assert_equal(got, expected.detach())
         for a, b in zip(own, state, strict=True):
             assert_equal(a, b.detach())
+
+
+CELLS = ["LICell", "LIFCell", "LI", "LIF"]
+cells = pytest.mark.parametrize("cell", CELLS)
+
+
+def both_cells(cell, **fields):
+    parameters = "LIFParameters" if "LIF" in cell else "LIParameters"
+    return [getattr(library, cell)(getattr(library, parameters)(**fields)) for library in (norse, ours)]
+
+
+def assert_same_run(pair, x, first=(None, None)):
+    for one, (theirs, mine) in zip((x, x[:1], x), ((first), (None, None), (None, None)), strict=True):
+        (expected, state), (got, own) = (layer(one, s) for layer, s in zip(pair, (theirs, mine), strict=True))
+        assert_equal(got, expected.detach())
+        for a, b in zip(own, state, strict=True):
+            assert_equal(a, b.detach())
+
+
+@cells
+def test_whole_numbers_as_parameters(cell):
+    x = torch.rand(3, B, N, generator=torch.Generator().manual_seed(0)) * 30
+    numbers = {"tau_mem_inv": 150, "tau_syn_inv": 200} | ({"v_th": 1, "v_reset": -1} if "LIF" in cell else {})
+    assert_same_run(both_cells(cell, **numbers), x)
+    for form in (torch.as_tensor, lambda value: torch.full((N,), value), numpy.float32):
+        assert_same_run(both_cells(cell, **{name: form(value) for name, value in numbers.items()}), x)
+    if "LIF" in cell:
+        assert_same_run(both_cells(cell, alpha=0), x)
+        # norse's cell cannot start from a whole v_leak.
+        assert_same_run(both_cells(cell, alpha=0.0, v_leak=1 if cell == "LIF" else 1.0), x)
+
+
+@cells
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int32, torch.int64])
+def test_spikes_as_booleans_or_integers(cell, dtype):
+    x = (torch.rand(T, B, N, generator=torch.Generator().manual_seed(0)) < 0.6).to(dtype)
+    if cell.endswith("Cell"):
+        x = x[0]
+    pair = both_cells(cell)
+    (expected, state), (got, own) = (layer(x) for layer in pair)
+    assert_equal(got, expected.detach())
+    for a, b in zip(own, state, strict=True):
+        assert_equal(a, b.detach())
+    for wide in (torch.float32, torch.float64):
+        first = [s.detach().expand(B, N).to(wide) + 0.25 for s in state]
+        (expected, last), (got, own) = (layer(x, type(s)(*first)) for layer, s in zip(pair, (state, own), strict=True))
+        assert_equal(got, expected)
+        for a, b in zip(own, last, strict=True):
+            assert_equal(a, b)
+
+
+def test_neither_takes_integers_before_weights():
+    for library in (norse, ours):
+        with pytest.raises((RuntimeError, TypeError)):
+            library.LIFRecurrentCell(INPUTS, N)(torch.ones(B, INPUTS, dtype=torch.int64))
+
+
+@dtypes
+@pytest.mark.parametrize("autapses", [False, True])
+@pytest.mark.parametrize("size", [(1, 8, 12), (16, 100, 70)], ids=str)
+@pytest.mark.parametrize("name", ["LIFRecurrentCell", "LILinearCell"])
+def test_cells_with_weights_bit_for_bit(name, size, autapses, dtype):
+    """In a step there are the same products as in norse, and the same order of operations."""
+    batch, inputs, neurons = size
+    linear = name == "LILinearCell"
+    kinds, keywords = (
+        ((LILinearCell, ours.LILinearCell), {})
+        if linear
+        else ((norse.LIFRecurrentCell, ours.LIFRecurrentCell), {"autapses": autapses})
+    )
+    pair = []
+    for kind in kinds:
+        torch.manual_seed(0)
+        pair.append(kind(inputs, neurons, **keywords).to(dtype))
+    g = torch.Generator().manual_seed(1)
+    x = (uniform(g, (T, batch, inputs), 0, 1, dtype) < 0.4).to(dtype) * 3
+    zeros = torch.zeros(batch, neurons, dtype=dtype)
+    state, own = norse.LIState(zeros, zeros) if linear else norse.LIFState(zeros, zeros, zeros), None
+    spikes = []
+    for x_t in x:
+        (expected, state), (got, own) = pair[0](x_t, state), pair[1](x_t, own)
+        assert_equal(got, expected)
+        for a, b in zip(own, state, strict=True):
+            assert_equal(a, b)
+        spikes.append(got)
+    if not linear:
+        assert_spikes(torch.stack(spikes))
 
 
 @pytest.mark.parametrize("layer", ["LI", "LIF"])

@@ -7,6 +7,7 @@ input's dtype and device, with no dimension or as many as the neurons have.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 
 import torch
@@ -29,14 +30,19 @@ def checked_input(op: str, name: str, x: object, dims: int = 0) -> Tensor:
     return check_input(op, x)
 
 
+def is_number(value: object) -> bool:
+    """Whether it is one of Python's or NumPy's numbers; NumPy registers its own as `numbers.Real`, and need not be installed."""
+    return type(value) is float or (isinstance(value, (int, numbers.Real)) and not isinstance(value, bool))
+
+
 def check_dt(op: str, dt: object) -> float:
-    if isinstance(dt, bool) or not isinstance(dt, (int, float)) or not 0 < dt < math.inf:
+    if not is_number(dt) or not 0 < float(dt) < math.inf:  # type: ignore[arg-type]
         raise ValueError(f"{op}: dt is {dt!r}, expected a time step in seconds, above 0")
-    return float(dt)
+    return float(dt)  # type: ignore[arg-type]
 
 
 def check_value(op: str, name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
+    if not isinstance(value, Tensor) and not is_number(value):
         raise TypeError(f"{op}: {name} is {value!r}, expected a number or a tensor")
 
 
@@ -58,20 +64,24 @@ def converted(op: str, name: str, value: Value, x: Tensor, promote: bool) -> Ten
     """The value in the dtype that x is computed in, on x's device.
 
     As in PyTorch's own arithmetic, a number and a tensor of shape () on the CPU go with x on any device. With `promote` its dtype
-    follows PyTorch's rule as far as x's dtype stays: one of shape () takes x's, one of fewer bits is widened, exactly.
+    follows PyTorch's rule as far as x's dtype stays: one of shape () takes x's, one of fewer bits is widened, exactly, and one of
+    whole numbers takes x's too.
     """
     check_value(op, name, value)
     compute = compute_dtype(x)
     if not isinstance(value, Tensor):
-        return torch.full((), value, dtype=compute, device=x.device)
+        return torch.full((), float(value), dtype=compute, device=x.device)
+    if value.dtype == compute and value.device == x.device:
+        return value
     shared = value.dim() == 0
     if value.device != x.device and not (shared and value.device.type == "cpu"):
         move = f"move it with {name}.to({str(x.device)!r})"
         raise ValueError(f"{op}: {name} is on {value.device} but the input is on {x.device}; {move}")
     if value.dtype != compute:
         half = x.dtype != compute and value.dtype == x.dtype
-        widens = value.is_floating_point() and torch.promote_types(value.dtype, compute) == compute
-        if not half and not (promote and (widens or (shared and value.is_floating_point()))):
+        takes = value.dtype != torch.bool and not value.is_complex()
+        widens = takes and torch.promote_types(value.dtype, compute) == compute
+        if not half and not (promote and (widens or (shared and takes))):
             convert = "convert one of the two with .to(dtype)"
             raise TypeError(f"{op}: {name} is {value.dtype}, expected {compute} with an input of {x.dtype}; {convert}")
     return value.to(device=x.device, dtype=compute)
@@ -87,9 +97,10 @@ def aligned(op: str, name: str, value: Value, x: Tensor, shape: Sequence[int], *
     own = (1,) * missing + sizes if missing >= 0 else sizes[-missing:]
     if not all(n == 1 for n in sizes[: max(0, -missing)]) or any(n not in (1, m) for n, m in zip(own, shape, strict=True)):
         raise ValueError(f"{op}: {name} has shape {sizes}, expected () or a shape that broadcasts to {tuple(shape)}")
-    return tensor.reshape(own)
+    return tensor if own == sizes else tensor.reshape(own)
 
 
 def expanded(op: str, name: str, value: Value, x: Tensor, shape: Sequence[int], *, promote: bool = False) -> Tensor:
     """An initial state of this shape, from one that broadcasts to it."""
-    return aligned(op, name, value, x, shape, promote=promote).expand(tuple(shape))
+    tensor = aligned(op, name, value, x, shape, promote=promote)
+    return tensor if tensor.shape == tuple(shape) else tensor.expand(tuple(shape))

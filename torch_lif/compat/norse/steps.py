@@ -1,0 +1,246 @@
+"""One time step of norse's neurons: what a cell computes in a call.
+
+A cell is called once a time step from a loop in Python, so that here the time goes into what stands around the kernel. Hence the
+short cuts: the batch of the step is the kernel's batch, constants are looked up, and the functions of `torch_lif.functional`, which
+check what has been checked here, are left out.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..._call import ORDERS, SYNAPSES, call
+from ...surrogate import Surrogate
+from .._broadcast import check_dt
+from .arguments import POTENTIALS, RATES, check_recurrent, current, field, initial, parameter, surrogate
+from .sequences import lif_recurrent_all
+from .tuples import LIFFeedForwardState, LIFState, LIState
+
+AT_ONCE = float(SYNAPSES.index("at_once"))
+
+
+class _Kind(NamedTuple):
+    """A kernel, and its lists as norse's steps fill them: what they leave out stands behind what they give."""
+
+    op: str
+    fields: tuple[str, ...]
+    """norse's names of the parameters, in the kernel's order."""
+    options: tuple[float, ...]
+    no_inputs: tuple[None, ...]
+    no_params: tuple[None, ...]
+    no_states: tuple[None, ...]
+    no_record: tuple[int, ...]
+
+
+def _kind(op: str, fields: Mapping[str, str], **options: float) -> _Kind:
+    order, count = ORDERS[op], len(fields)
+    assert (order.inputs[0], set(order.params[:count]), order.states[:2]) == ("x", set(fields), ("v", "i"))
+    return _Kind(
+        op,
+        tuple(fields[name] for name in order.params[:count]),
+        tuple(options[name] for name in order.options),
+        (None,) * (len(order.inputs) - 1),
+        (None,) * (len(order.params) - count),
+        (None,) * (len(order.states) - 2),
+        order.no_record,
+    )
+
+
+LI_KIND = _kind("li", {**RATES, "v_leak": "v_leak"}, synapse=AT_ONCE)
+LIF_KIND = _kind("cuba_lif", {**RATES, **POTENTIALS}, synapse=AT_ONCE, leaky=1.0, reset_gradient=1.0)
+DETACHED_KIND = _kind("cuba_lif", {**RATES, **POTENTIALS}, synapse=AT_ONCE, leaky=1.0, reset_gradient=0.0)
+FACTORED = frozenset(RATES.values())
+
+
+@functools.lru_cache(maxsize=256)
+def _constants(kind: _Kind, dt: float, dtype: torch.dtype, *numbers: float) -> tuple[Tensor | None, ...]:
+    """The kernel's parameters of these values, on the CPU. They are known by value: a script may write into its own in any way."""
+    # A tensor made in inference mode could not be saved for a backward pass later.
+    with torch.inference_mode(False):
+        made = [torch.tensor(number, dtype=dtype, device="cpu") for number in numbers]
+        given = [dt * t if name in FACTORED else t for name, t in zip(kind.fields, made, strict=True)]
+        return (*given, *kind.no_params)
+
+
+def _simple(kind: _Kind, x: Tensor, v: Any, i: Any, p: Any, dt: float) -> Any:
+    """The kernel's parameters for what most cells are given: on the CPU, states as they were returned, each parameter one number
+    in x's dtype and without gradient. None for all else, and so for all that is wrong."""
+    dtype, shape = x.dtype, x.shape
+    if (
+        torch.compiler.is_compiling()
+        or type(v) is not Tensor
+        or type(i) is not Tensor
+        or not (x.is_cpu and v.is_cpu and i.is_cpu)
+        or not (v.dtype is i.dtype is dtype)
+        or (dtype is not torch.float32 and dtype is not torch.float64)
+        or not (v.shape == i.shape == shape)
+        or len(shape) < 2
+    ):
+        return None
+    numbers = []
+    graph = torch.is_grad_enabled()
+    for name in kind.fields:
+        value = getattr(p, name, None)
+        if not isinstance(value, Tensor) or value.dtype is not dtype or value.dim() or not value.is_cpu:
+            return None
+        if graph and value.requires_grad:
+            return None
+        number = value.item()
+        # 0 and -0 are one key.
+        if not number and math.copysign(1.0, number) < 0:
+            return None
+        numbers.append(number)
+    return _constants(kind, dt, dtype, *numbers)
+
+
+def _call(
+    kind: _Kind, x: Tensor, v: Tensor, i: Tensor | None, params: Sequence[Tensor | None], rule: Surrogate | None
+) -> Sequence[Tensor]:
+    """The kernel for one step x of (batch, *neurons): its output, (1, batch, *neurons), and the states."""
+    return call(
+        kind.op,
+        (x[None], *kind.no_inputs),
+        params,
+        (v, i, *kind.no_states),
+        kind.options,
+        rule.name if rule else "",
+        rule.values if rule else (),
+        False,
+        0,
+        False,
+        kind.no_record,
+        "",
+    )
+
+
+def _any(kind: _Kind, op: str, x: Tensor, v: Any, i: Any, p: Any, dt: float, rule: Surrogate | None) -> Sequence[Tensor]:
+    """The same for all that broadcasts, for every device and dtype. v None: it starts at v_leak, and i at zero."""
+    # The first dimension is the kernel's batch if no parameter has values along it; else the whole step is one item's neurons.
+    dims = x.dim()
+    batched = dims > 1 and not any(getattr(field(op, p, name), "ndim", 0) >= dims for name in kind.fields)
+    shape = x.shape[1:] if batched else x.shape
+    params = [parameter(op, p, name, x, shape, dt if name in FACTORED else 1.0) for name in kind.fields]
+    if v is None:
+        v = params[kind.fields.index("v_leak")].detach().expand(x.shape)
+    lists = (*params, *kind.no_params)
+    if batched:
+        return _call(kind, x, v, i, lists, rule)
+    out, v, i, *_ = _call(kind, x[None], v[None], None if i is None else i[None], lists, rule)
+    return out.squeeze(0), v.squeeze(0), i.squeeze(0)
+
+
+def _states(state: Any, p: Any, x: Tensor) -> tuple[Any, Any]:
+    """v and i as they were given, or from rest where that is one number on the CPU; None where `_any` has to look closer."""
+    if state is not None:
+        return getattr(state, "v", None), getattr(state, "i", None)
+    rest = getattr(p, "v_leak", None)
+    if torch.compiler.is_compiling() or not isinstance(rest, Tensor) or rest.dim() or not (rest.is_cpu and x.is_cpu):
+        return None, None
+    return torch.full_like(x, rest.item(), requires_grad=False), torch.zeros_like(x, requires_grad=False)
+
+
+IN_PYTORCH = 1 << 12
+"""So many values in a step are computed by a leaky integrator's seven operations sooner than by the kernel's pass over them: they
+can be in place, while the kernel returns v twice."""
+
+
+def li_one(op: str, x: Any, state: Any, p: Any, dt: float, checked: bool = False) -> tuple[Tensor, LIState]:
+    """x: the input; `checked` if it has gone through input weights."""
+    dt, x = check_dt(op, dt), x if checked else current(op, x, state, 0)
+    v, i = _states(state, p, x)
+    params = _simple(LI_KIND, x, v, i, p, dt)
+    if params is None:
+        v, i = (None, None) if state is None else initial(op, state, ("v", "i"), None, x, x.shape)
+        out, v, i, *_ = _any(LI_KIND, op, x, v, i, p, dt, None)
+        # The output is v: of two tensors the backward pass would add up the gradients.
+        return v if v.dtype is x.dtype else out.squeeze(0), LIState(v, i)
+    if not torch.is_grad_enabled() and x.numel() < IN_PYTORCH:
+        _, v, i, *_ = _call(LI_KIND, x, v, i, params, None)
+        return v, LIState(v, i)
+    # norse's operations. A graph of them takes less time than the kernel's node does for one step.
+    rate_mem, rate_syn, leak = params
+    j = i + x
+    v = (leak - v).add_(j).mul_(rate_mem).add_(v)
+    return v, LIState(v, (j * -rate_syn).add_(j))
+
+
+def lif_one(op: str, x: Any, state: Any, p: Any, dt: float) -> tuple[Tensor, LIFFeedForwardState]:
+    dt, x, rule = check_dt(op, dt), current(op, x, state, 0), surrogate(op, p)
+    v, i = _states(state, p, x)
+    params = _simple(LIF_KIND, x, v, i, p, dt)
+    if params is None:
+        v, i = (None, None) if state is None else initial(op, state, ("v", "i"), None, x, x.shape)
+        z, v, i, *_ = _any(LIF_KIND, op, x, v, i, p, dt, rule)
+    else:
+        z, v, i, *_ = _call(LIF_KIND, x, v, i, params, rule)
+    return z.squeeze(0), LIFFeedForwardState(v, i)
+
+
+def without_diagonal(weights: Tensor) -> Tensor:
+    """The weights with zeros from each neuron to itself. On the CPU these themselves, if they have them already, and no graph is
+    recorded: a product with them costs as much as a copy."""
+    cleared = weights.detach()
+    if not weights.is_cpu or torch.compiler.is_compiling() or bool(cleared.diagonal().any()):
+        cleared = cleared.clone().fill_diagonal_(0.0)
+    if not (torch.is_grad_enabled() and weights.requires_grad):
+        return cleared
+    return weights.masked_fill(torch.eye(len(weights), dtype=torch.bool, device=weights.device), 0.0)
+
+
+class _LinearWithoutDiagonal(torch.autograd.Function):
+    """linear(z, weights) without the weights' diagonal, which gets no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(z, weights)
+        return nn.functional.linear(z, without_diagonal(weights))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        z, weights = ctx.saved_tensors
+        to_z = grad @ without_diagonal(weights) if ctx.needs_input_grad[0] else None
+        if not ctx.needs_input_grad[1]:
+            return to_z, None
+        return to_z, (grad.reshape(-1, grad.shape[-1]).t() @ z.reshape(-1, z.shape[-1])).fill_diagonal_(0.0)
+
+
+def _recurrent_input(z: Tensor, weights: Tensor, autapses: bool) -> Tensor:
+    if autapses:
+        return nn.functional.linear(z, weights)
+    if not (torch.is_grad_enabled() and weights.requires_grad) or torch.compiler.is_compiling():
+        return nn.functional.linear(z, without_diagonal(weights))
+    return _LinearWithoutDiagonal.apply(z, weights)
+
+
+def lif_recurrent_one(
+    op: str, x: Tensor, state: Any, weights: Tensor, p: Any, dt: float, autapses: bool = True
+) -> tuple[Tensor, LIFState]:
+    """x, (..., neurons), has gone through the input weights. One step needs no loop: norse's order of operations is kept by a
+    product in PyTorch beside the kernel without recurrence."""
+    if x.dtype not in (torch.float32, torch.float64) or x.dtype != weights.dtype or torch.is_autocast_enabled(x.device.type):
+        # Half types: the kernel has the product in float32.
+        weights = weights if autapses else without_diagonal(weights)
+        z, last = lif_recurrent_all(op, x[None], state, weights, p, dt)
+        return z[0], last
+    dt = check_dt(op, dt)
+    check_recurrent(op, weights, x.shape[-1])
+    if state is None:
+        z, (v, _), i = torch.zeros_like(x), _states(None, p, x), x
+    else:
+        z, v, i = cast(list[Tensor], initial(op, state, ("z", "v", "i"), None, x, x.shape))
+        i = i + x
+    x, rule = _recurrent_input(z, weights, autapses), surrogate(op, p)
+    params = _simple(DETACHED_KIND, x, v, i, p, dt)
+    if params is None:
+        out, v, i, *_ = _any(DETACHED_KIND, op, x, v, i, p, dt, rule)
+    else:
+        out, v, i, *_ = _call(DETACHED_KIND, x, v, i, params, rule)
+    out = out.squeeze(0)
+    return out, LIFState(out, v, i)
