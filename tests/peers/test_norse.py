@@ -417,3 +417,24 @@ def test_norse_lets_a_state_dict_bring_autapses_back():
             layer.load_state_dict(state_dict)
             outs.append(layer(x)[0])
         assert torch.equal(*outs) == same
+
+
+@pytest.mark.parametrize("name", ["LICell", "LIFCell", "LI", "LIF", "LIFRecurrentCell", "LIFRecurrent", "LILinearCell"])
+@pytest.mark.filterwarnings("ignore:nirtorch.extract_nir_graph")
+def test_nir_has_no_none_in_our_place(name):
+    """norse exports its own LIFCell, and writes None for its other layers; ours are refused."""
+    nir, nirtorch = pytest.importorskip("nir"), pytest.importorskip("nirtorch")
+    from norse.torch.utils.export_nir import to_nir
+
+    sizes = (N, N) if name in ("LIFRecurrentCell", "LIFRecurrent", "LILinearCell") else ()
+    x = torch.rand(2, 3, INPUTS)
+    model = norse.SequentialState(torch.nn.Linear(INPUTS, N), getattr(ours, name)(*sizes))
+    with pytest.raises(NotImplementedError, match=f"{name} of torch_lif.compat.norse.* would write None in this module's place"):
+        to_nir(model, x)
+    assert model(x)[0].shape == (2, 3, N)
+    if hasattr(norse, name):
+        theirs = to_nir(norse.SequentialState(torch.nn.Linear(INPUTS, N), getattr(norse, name)(*sizes)), x).nodes["1"]
+        assert isinstance(theirs, nir.CubaLIF) if name == "LIFCell" else theirs is None
+    # A map that knows our modules is left alone.
+    graph = nirtorch.extract_nir_graph(model, lambda module: nir.Threshold(torch.ones(N).numpy()), x)
+    assert isinstance(graph.nodes["1"], nir.Threshold)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .._broadcast import check_dt
+from .._nir import check_export
 from .arguments import tensors, weighted
 from .sequences import li_all, lif_all, lif_recurrent_all
 from .steps import li_one, lif_one, lif_recurrent_one, without_diagonal
@@ -40,6 +41,7 @@ class LICell(_Neuron):
         super().__init__(p, dt)
 
     def forward(self, input_tensor: Tensor, state: LIState | None = None) -> tuple[Tensor, LIState]:
+        check_export(self)
         return li_one("LICell", input_tensor, state, self.p, self.dt)
 
 
@@ -56,6 +58,7 @@ class LI(_Neuron):
         self.record_states = record_states
 
     def forward(self, input_tensor: Tensor, state: LIState | None = None) -> tuple[Tensor, LIState]:
+        check_export(self)
         return li_all("LI", input_tensor, state, self.p, self.dt, self.record_states)
 
 
@@ -77,6 +80,7 @@ class LILinearCell(_Neuron):
         return f"input_size={self.input_size}, hidden_size={self.hidden_size}, {super().extra_repr()}"
 
     def forward(self, input_tensor: Tensor, state: LIState | None = None) -> tuple[Tensor, LIState]:
+        check_export(self)
         current = weighted("LILinearCell", input_tensor, self.input_weights)
         return li_one("LILinearCell", current, state, self.p, self.dt, True)
 
@@ -96,6 +100,7 @@ class LIFCell(_Neuron):
         super().__init__(tensors(type(self).__name__, p), dt)
 
     def forward(self, input_tensor: Tensor, state: LIFFeedForwardState | None = None) -> tuple[Tensor, LIFFeedForwardState]:
+        check_export(self)
         return lif_one("LIFCell", input_tensor, state, self.p, self.dt)
 
 
@@ -112,6 +117,7 @@ class LIF(_Neuron):
         self.record_states = record_states
 
     def forward(self, input_tensor: Tensor, state: LIFFeedForwardState | None = None) -> tuple[Tensor, LIFFeedForwardState]:
+        check_export(self)
         return lif_all("LIF", input_tensor, state, self.p, self.dt, self.record_states)
 
 
@@ -161,6 +167,7 @@ class LIFRecurrentCell(_Neuron):
         return f"{sizes}, p={self.p}, autapses={self.autapses}, dt={self.dt}"
 
     def forward(self, input_tensor: Tensor, state: LIFState | None = None) -> tuple[Tensor, LIFState]:
+        check_export(self)
         op = "LIFRecurrentCell"
         current = weighted(op, input_tensor, self.input_weights)
         return lif_recurrent_one(op, current, state, self.recurrent_weights, self.p, self.dt, self.autapses)
@@ -189,6 +196,7 @@ class LIFRecurrent(LIFRecurrentCell):
         self.record_states = record_states
 
     def forward(self, input_tensor: Tensor, state: LIFState | None = None) -> tuple[Tensor, LIFState]:
+        check_export(self)
         op = "LIFRecurrent"
         current = weighted(op, input_tensor, self.input_weights)
         weights = self.recurrent_weights if self.autapses else without_diagonal(self.recurrent_weights)
