@@ -107,7 +107,7 @@ def exact_weights(*shape):
 @pytest.mark.parametrize("mode", MODES)
 def test_same_bits_as_the_plain_loop(mode, S, per, target):
     kwargs = arguments(mode, S, per)
-    module = LIFTorch((N * S, N), leak_mode=mode, max_spikes_per_dt=3, **kwargs).to(target)
+    module = LIFTorch((N * S, N), leak_mode=mode, max_spikes_per_dt=3, keep_batch_state=True, **kwargs).to(target)
     x = (torch.rand(3, 20, N * S) * 0.7).to(target)
     # Made on the CPU: an exponential need not have the same last bit on every device, but it is the module's own here.
     expected, last = plain(x, module.alpha.expand(N), module.beta, module.threshold, module.bias, S=S, most=3)
@@ -135,7 +135,7 @@ def test_decays_are_computed_as_rockpool_does(mode):
 
 def test_without_synapses_same_bits(target):
     tau, theta, bias = uniform(N, low=5e-3, high=50e-3), uniform(N, low=0.4, high=1.2), uniform(N, low=-0.05, high=0.1)
-    module = LIFNeuronTorch(N, tau_mem=tau, threshold=theta, bias=bias, dt=2e-3).to(target)
+    module = LIFNeuronTorch(N, tau_mem=tau, threshold=theta, bias=bias, dt=2e-3, keep_batch_state=True).to(target)
     x = (torch.rand(4, 25, N)).to(target)
     expected, last = plain(x, torch.exp(-2e-3 / module.tau_mem), None, module.threshold, module.bias)
     out, state, record = module(x, record=True)
@@ -151,7 +151,7 @@ def test_without_synapses_same_bits(target):
 def test_recurrence_same_bits_and_goes_on_where_it_stopped(S, target):
     """With weights whose products are exact. The last spikes of a call reach the first step of the next."""
     w_rec = exact_weights(N, N * S)
-    module = LIFTorch((N * S, N), has_rec=True, w_rec=w_rec, **arguments("taus", S)).to(target)
+    module = LIFTorch((N * S, N), has_rec=True, w_rec=w_rec, keep_batch_state=True, **arguments("taus", S)).to(target)
     x = (torch.rand(3, 30, N * S) * 0.5).to(target)
     expected, last = plain(x, module.alpha, module.beta, module.threshold, module.bias, S=S, w_rec=module.w_rec)
     parts = [module(part, record=True) for part in x.split([7, 1, 22], 1)]
@@ -171,7 +171,14 @@ def test_gradients_of_everything(mode, recurrent, fn, device):
     S, B = 2, 3
     w_rec = {"has_rec": True, "w_rec": uniform(N, N * S, low=-0.3, high=0.4)} if recurrent else {}
     module = LIFTorch(
-        (N * S, N), leak_mode=mode, spike_generation_fn=fn, learning_window=0.4, max_spikes_per_dt=4, **arguments(mode, S), **w_rec
+        (N * S, N),
+        leak_mode=mode,
+        spike_generation_fn=fn,
+        learning_window=0.4,
+        max_spikes_per_dt=4,
+        keep_batch_state=True,
+        **arguments(mode, S),
+        **w_rec,
     )
     module.to(device).double()
     x = (torch.rand(B, 12, N * S, dtype=torch.float64) * 0.5).to(device).requires_grad_()
@@ -222,8 +229,37 @@ def test_gradients_without_synapses():
             assert (a - b).abs().max() <= 1e-11 * b.abs().max(), name
 
 
-def test_every_item_of_the_batch_keeps_its_own_state():
-    module = LIFTorch((2 * N, N), **arguments("taus", 2))
+@pytest.mark.parametrize("has_rec", [False, True])
+def test_item_0s_state_is_every_items(has_rec):
+    """As in Rockpool: so that a script may train with one batch size and test with another."""
+    module = LIFTorch((2 * N, N), has_rec=has_rec, **arguments("taus", 2))
+    x = torch.rand(4, 24, 2 * N) * 0.4
+    whole = module(x, record=True)
+    state = module.state()
+    assert {name: tuple(s.shape) for name, s in state.items()} == {"vmem": (N,), "isyn": (N, 2), "spikes": (N,)}
+    for name, trace in (("vmem", "vmem"), ("isyn", "isyn"), ("spikes", "spikes")):
+        assert torch.equal(state[name], whole[2][trace][0, -1])
+        assert state[name].untyped_storage().nbytes() == state[name].numel() * 4, "nothing of the batch is held"
+        assert not state[name].requires_grad
+    module.reset_state()
+    first, second = module(x[:, :9])[0], module(x[:1, 9:].expand(7, -1, -1))[0]
+    assert torch.equal(torch.cat([first[0], second[0]], 0), whole[0][0])
+    assert torch.equal(second, second[:1].expand(7, -1, -1))
+    neurons = LIFNeuronTorch(N)
+    neurons(torch.rand(3, 9, N))
+    assert neurons.vmem.shape == (N,)
+    assert neurons(torch.rand(2, 9, N))[0].shape == (2, 9, N)
+    for wrong in (torch.zeros(4, N), torch.zeros(N + 1)):
+        with pytest.raises(
+            ValueError, match=r"vmem was set to shape .*, expected \(5,\), the same for every .* keep_batch_state=True"
+        ):
+            module.vmem = wrong
+    with pytest.raises(ValueError, match="keep_batch_state was set to True, but the module was made with False"):
+        module.keep_batch_state = True
+
+
+def test_every_item_of_the_batch_keeps_its_own_state_on_request():
+    module = LIFTorch((2 * N, N), keep_batch_state=True, **arguments("taus", 2))
     x = torch.rand(4, 24, 2 * N) * 0.4
     whole = module(x)[0]
     module.reset_state()
@@ -275,7 +311,7 @@ def test_states_from_inference_mode_can_be_trained_on_from():
 
 
 def test_setting_states():
-    module = LIFTorch((2 * N, N))
+    module = LIFTorch((2 * N, N), keep_batch_state=True)
     module.vmem = torch.full((N,), 0.3)
     module.isyn = torch.full((7, N, 2), 0.1)
     for name, wrong in (("vmem", torch.zeros(N + 1)), ("isyn", torch.zeros(N)), ("spikes", torch.zeros(2, 2, N))):

@@ -1,12 +1,16 @@
 """torch_lif.compat.rockpool without Rockpool: what its modules look like, take, keep and refuse."""
 
+import abc
 import copy
 import doctest
 import inspect
+import json
 import math
 import pickle
 import sys
+import types
 
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -120,11 +124,11 @@ def test_signature_is_rockpools():
         "max_spikes_per_dt": 2.0**16,
     }
     parameters = inspect.signature(LIFTorch).parameters
-    assert list(parameters) == ["shape", *expected, "weight_init_func", "dt", "retain_torch_api"]
+    assert list(parameters) == ["shape", *expected, "weight_init_func", "dt", "retain_torch_api", "keep_batch_state"]
     assert {name: parameters[name].default for name in expected} == expected
     parameters = inspect.signature(LIFNeuronTorch).parameters
     names = "shape tau_mem threshold bias dt noise_std spike_generation_fn learning_window max_spikes_per_dt retain_torch_api"
-    assert list(parameters) == names.split()
+    assert list(parameters) == [*names.split(), "keep_batch_state"]
     for mode, (mem, syn) in MODES.items():
         module = LIFTorch((2 * N, N), leak_mode=mode)
         default = {"taus": 20e-3, "decays": 0.5, "bitshifts": 1.0}[mode]
@@ -234,6 +238,152 @@ def test_reset_parameters():
     assert torch.equal(LIFTorch(N, has_rec=True, weight_init_func=torch.ones).w_rec, torch.ones(N, N))
 
 
+# Classes of one's own, networks, files
+
+
+class ParameterBase:
+    """As Rockpool's: known by its name, for Rockpool need not be installed."""
+
+    def __init__(self, data=None, family=None, init_func=None, shape=None):
+        self.shape = tuple(data.shape) if data is not None else shape
+        self.data = init_func(self.shape) if data is None else data
+        self.family, self.init_func = family, init_func or (lambda _: data.clone())
+
+
+Parameter, State, SimulationParameter, Strange = (
+    type(name, (ParameterBase,), {}) for name in ("Parameter", "State", "SimulationParameter", "Strange")
+)
+
+
+class Counting(rockpool.LIFBaseTorch):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.gain = Parameter(family="gains", init_func=lambda s: 2 * torch.ones(s), shape=(self.size_out,))
+        self.count = State(init_func=torch.ones, shape=(self.size_out,))
+        self.step = SimulationParameter(torch.tensor(0.5))
+        self.offset = nn.Parameter(torch.zeros(()))
+        self.register_buffer("seen", torch.zeros(2))
+
+    def forward(self, data):
+        data, (vmem, count) = self._auto_batch(data, (self.vmem, self.count), ((self.size_out,), (self.size_out,)))
+        vmem += 1.0  # a tensor of its own, which may be written into
+        out = self.gain * data + self.offset + vmem[:, None] * self.step
+        self._record_dict["spikes"] = out
+        self.count = (count + data.sum(1))[0].detach()
+        return out
+
+
+def test_a_class_of_ones_own():
+    """Rockpool's Parameter, State and SimulationParameter, PyTorch's parameters and buffers, _auto_batch."""
+    module = Counting(N)
+    assert list(module.parameters()) == ["tau_mem", "tau_syn", "bias", "threshold", "gain", "offset"]
+    assert list(module.parameters("gains")) == ["gain"]
+    assert list(module.state()) == ["vmem", "isyn", "spikes", "count", "seen"]
+    assert "step" in module.simulation_parameters()
+    assert "step" not in module.state_dict()
+    assert {"gain", "offset", "count", "seen"} <= set(module.state_dict())
+    x = torch.rand(3, 7, N)
+    out, state, record = module(x)
+    assert record == {}
+    assert torch.equal(out, 2 * x + 0.5)
+    assert torch.equal(state["count"], 1 + x[0].sum(0))
+    assert not module.vmem.any()
+    assert module(x[0], record=True)[2]["spikes"].shape == (1, 7, N)
+    assert module(torch.rand(2, 7, 1))[0].shape == (2, 7, N)
+    out.sum().backward()
+    assert module.gain.grad is not None
+    assert module.offset.grad is not None
+    with torch.no_grad():
+        module.gain.fill_(5.0), module.offset.fill_(5.0)
+    module.reset_parameters().reset_state()
+    assert torch.equal(module.gain, torch.full((N,), 2.0))
+    assert module.offset == 0
+    assert torch.equal(module.count, torch.ones(N))
+    twin = copy.deepcopy(module)
+    twin.load_state_dict(module.state_dict())
+    assert torch.equal(twin(x)[0], module(x)[0])
+    with pytest.raises(ValueError, match=r"\(time, 5\) or \(batch, time, 5\)"):
+        module(torch.rand(3, 7, N + 1))
+    with pytest.raises(TypeError, match="other was set to a Strange, expected Parameter, SimulationParameter or State"):
+        module.other = Strange(torch.ones(1))
+
+
+def test_a_class_of_ones_own_with_modules_in_it():
+    class Weighted(rockpool.LIFNeuronTorch):
+        def __init__(self):
+            super().__init__(N)
+            self.weights = nn.Linear(3, N)
+            self.inner = rockpool.LIFTorch(3)
+
+        def forward(self, x):
+            return super().forward(self.weights(self.inner(x)[0]))
+
+    module = Weighted()
+    parameters = module.parameters()
+    assert {name: list(value) for name, value in parameters.items() if isinstance(value, dict)} == {
+        "weights": ["weight", "bias"],
+        "inner": ["tau_mem", "tau_syn", "bias", "threshold"],
+    }
+    assert {id(p) for p in parameters.astorch()} == {id(p) for _, p in module.named_parameters()}
+    assert list(module.parameters("taus")) == ["tau_mem", "inner"]
+    assert list(module.modules()) == ["weights", "inner"]
+    module.evolve(torch.ones(2, 9, 3))
+    assert module.inner.vmem.any()
+    module.set_attributes({"inner": {"dt": 5e-3}})
+    assert module.inner.dt == 5e-3
+    assert not module.reset_state().inner.vmem.any()
+
+
+def test_json_files(tmp_path):
+    module = LIFTorch((2 * N, N), has_rec=True, tau_mem=Constant(0.01), learning_window=0.25, dt=2e-3)
+    written = module.to_json()
+    assert (written["dt"], written["leak_mode"], written["spike_generation_fn"]) == ("0.002", '"taus"', None)
+    assert len(json.loads(written["w_rec"])) == N
+    module.save(tmp_path / "module.json")
+    other = LIFTorch((2 * N, N), has_rec=True, tau_mem=Constant(0.02))
+    weights = other.w_rec
+    other.load(tmp_path / "module.json")
+    assert other.w_rec is weights
+    assert torch.equal(weights, module.w_rec)
+    assert (other.tau_mem, other.learning_window, other.dt) == (module.tau_mem, 0.25, 2e-3)
+    with pytest.raises(ValueError, match="leak_mode was set to 'taus', but the module was made with 'decays'"):
+        LIFTorch((2 * N, N), leak_mode="decays", has_rec=True).load(tmp_path / "module.json")
+    with pytest.raises(ValueError, match="w_rec was set, but there is no recurrence"):
+        LIFTorch(N).load(tmp_path / "module.json")
+
+
+def test_it_is_known_to_rockpools_classes(monkeypatch):
+    """Once Rockpool is imported; by the method that abstract base classes have for it."""
+
+    class Theirs(nn.Module, metaclass=abc.ABCMeta):
+        pass
+
+    class TheirNeurons(Theirs):
+        pass
+
+    module = LIFNeuronTorch(N)
+    for place, name, kind in (("torch_module", "TorchModule", Theirs), ("lif_neuron_torch", "LIFNeuronTorch", TheirNeurons)):
+        fake = types.ModuleType(place)
+        setattr(fake, name, kind)
+        monkeypatch.setitem(sys.modules, f"rockpool.nn.modules.torch.{place}", fake)
+    assert not isinstance(module, Theirs)
+    LIFTorch(N)
+    assert isinstance(module, Theirs)
+    assert not isinstance(module, TheirNeurons)
+    pickle.loads(pickle.dumps(module))
+    assert isinstance(module, TheirNeurons)
+    assert not isinstance(LIFTorch(N), TheirNeurons)
+
+
+def test_numpys_numbers_as_simulation_parameters():
+    module = LIFTorch(
+        N, dt=numpy.float32(0.5), learning_window=numpy.float32(0.25), noise_std=numpy.float32(0), tau_mem=numpy.float32(2)
+    )
+    assert (module.dt, module.learning_window, module.noise_std, module.tau_mem) == (0.5, 0.25, 0, 2)
+    module.max_spikes_per_dt = numpy.int64(3)
+    assert module.max_spikes_per_dt == 3
+
+
 # State dicts and copies
 
 
@@ -260,7 +410,15 @@ def test_state_dict_of_rockpool_loads():
     fresh = LIFTorch((2 * N, N), has_rec=True)
     fresh.load_state_dict(module.state_dict())
     assert torch.equal(fresh.vmem, module.vmem)
+    assert fresh.vmem.shape == (N,)
+    batched = LIFTorch((2 * N, N), has_rec=True, keep_batch_state=True)
+    batched(torch.rand(4, 9, 2 * N))
+    fresh = LIFTorch((2 * N, N), has_rec=True, keep_batch_state=True)
+    fresh.load_state_dict(batched.state_dict())
+    assert torch.equal(fresh.vmem, batched.vmem)
     assert fresh.vmem.shape == (4, N)
+    with pytest.raises(RuntimeError, match=r"LIFTorch: vmem has a batch in front, \(4, 5\).* keep_batch_state=True"):
+        module.load_state_dict(batched.state_dict())
     with pytest.raises(RuntimeError, match="size mismatch for vmem"):
         fresh.load_state_dict({**saved, "vmem": torch.zeros(N + 1)})
 
@@ -273,7 +431,7 @@ def test_state_dict_of_rockpool_loads():
 
 
 def test_copies_pickles_and_compiles():
-    module = LIFTorch((2 * N, N), has_rec=True, spike_generation_fn=PeriodicExponential)
+    module = LIFTorch((2 * N, N), has_rec=True, spike_generation_fn=PeriodicExponential, keep_batch_state=True)
     x = torch.rand(2, 12, 2 * N)
     module(x)
     twins = [copy.deepcopy(module), pickle.loads(pickle.dumps(module))]
@@ -316,7 +474,7 @@ def test_inputs_of_any_dtype(device):
 
 
 def test_float64_is_carried_over_calls():
-    module = LIFTorch(N)
+    module = LIFTorch(N, keep_batch_state=True)
     x = torch.rand(2, 20, N, dtype=torch.float64)
     # Rounded inputs, so that the second half can come as float32; the states it goes on from must stay as they are.
     x = x.float().double()

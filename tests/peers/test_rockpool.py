@@ -95,6 +95,21 @@ def test_a_batch_of_one_keeps_the_same_state(S):
                 assert value.shape == us.state()[name].shape
 
 
+@pytest.mark.parametrize("name", ["LIFTorch", "LIFNeuronTorch"])
+def test_batches_of_any_size_one_after_the_other(name):
+    """A script that trains with one batch size and tests with another: states, shapes and bits as in Rockpool."""
+    kwargs = {"has_rec": True, "w_rec": exact_weights(N, N), "threshold": 0.5} if name == "LIFTorch" else {}
+    them, us = both({"shape": N, **kwargs}, name)
+    for batch in (8, 3, 1, 5, 8):
+        x = torch.rand(batch, 20, N) * 0.6
+        assert_same(them(x, record=True), us(x, record=True))
+    for name, value in us.state_dict().items():
+        assert torch.equal(value, them.state_dict()[name]), name
+    for module in (them, us):
+        with pytest.raises(ValueError, match="shape"):
+            module.vmem = torch.zeros(8, N)
+
+
 @pytest.mark.parametrize("S", [1, 2])
 @pytest.mark.parametrize("fn", ["StepPWL", "PeriodicExponential"])
 def test_recurrence_bit_for_bit(fn, S):
@@ -280,9 +295,11 @@ def test_sigmoid():
 def test_signatures(name):
     expected = inspect.signature(getattr(theirs, name).__init__).parameters
     got = inspect.signature(getattr(ours, name).__init__).parameters
-    assert [p for p in got if p != "retain_torch_api"] == [p for p in expected if p not in ("args", "kwargs")]
+    assert [p for p in got if p not in ("retain_torch_api", "keep_batch_state")] == [
+        p for p in expected if p not in ("args", "kwargs")
+    ]
     for key, parameter in got.items():
-        if key in ("self", "spike_generation_fn", "weight_init_func", "shape", "retain_torch_api"):
+        if key in ("self", "spike_generation_fn", "weight_init_func", "shape", "retain_torch_api", "keep_batch_state"):
             continue  # functions, compared in other tests; LIFNeuronTorch's shape defaults to None, which it then refuses
         default = expected[key].default
         assert parameter.default == (default.item() if isinstance(default, torch.Tensor) else default), key
@@ -360,7 +377,8 @@ def test_inside_rockpools_sequential(tmp_path):
     us.reset_state()
     assert not us.state()["1_LIFTorch"]["vmem"].any()
     us(torch.rand(5, 40, 4))
-    assert us.state()["1_LIFTorch"]["vmem"].shape == (5, N)
+    assert us.state()["1_LIFTorch"]["vmem"].shape == (N,)
+    assert [type(module) for module in us.modules().values()][1::2] == [ours.LIFTorch, ours.LIFNeuronTorch], "taken as they are"
     us.reset_state().reset_parameters()
 
     us.save(tmp_path / "net.json")
@@ -477,13 +495,16 @@ def test_rockpool_sets_leaks_by_the_wrong_conversion():
     assert torch.equal(them.dash_mem, us.dash_mem)
 
 
-def test_rockpool_gives_every_item_the_state_of_the_first():
+def test_every_item_goes_on_from_the_state_of_the_first():
+    """So in Rockpool, and here unless the module is made with keep_batch_state=True."""
     them, us = both({"shape": N})
+    own = ours.LIFTorch(N, keep_batch_state=True)
     x = torch.rand(3, 40, N)
-    whole, _, _ = us(x)
-    us.reset_state()
-    parts = [torch.cat([module(part)[0] for part in x.split(20, 1)], 1) for module in (them, us)]
-    assert torch.equal(parts[1], whole)
+    whole, _, _ = own(x)
+    own.reset_state()
+    parts = [torch.cat([module(part)[0] for part in x.split(20, 1)], 1) for module in (them, us, own)]
+    assert torch.equal(parts[0], parts[1])
+    assert torch.equal(parts[2], whole)
     assert torch.equal(parts[0][0], whole[0])
     assert not torch.equal(parts[0][1:], whole[1:])
 

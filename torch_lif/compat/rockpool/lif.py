@@ -16,6 +16,8 @@ from ..._check import constant
 from ...neurons.base import EXPONENTIAL, RANGES, Leak
 from ...neurons.lif import check_noise
 from ...reference import LIFResult
+from .._broadcast import is_number
+from .._nir import check_export
 from .module import TorchModule, unwrap, whole_numbers
 from .spikes import MAX_SPIKES, StepPWL, spike_function
 
@@ -33,6 +35,12 @@ VIEWS = {
     "dash_syn": ("dash", "syn"),
 }
 DEFAULTS = {"tau": 20e-3, "decay": 0.5, "dash": 1.0}
+
+
+def _constant(owner: str, name: str, value: Any) -> float:
+    """A number, NumPy's and one marked constant too."""
+    number, _ = unwrap(value)
+    return float(number) if is_number(number) else constant(owner, name, number)
 
 
 def kaiming(shape: tuple[int, ...]) -> Tensor:
@@ -78,7 +86,7 @@ class _LIFModule(TorchModule):
 
     @dt.setter
     def dt(self, value: Any) -> None:
-        step = constant(self.class_name, "dt", unwrap(value)[0])
+        step = _constant(self.class_name, "dt", value)
         if not 0 < step < math.inf:
             raise ValueError(f"{self.class_name}: dt is {value}, expected a time step in seconds, above 0")
         self._dt = step
@@ -90,7 +98,7 @@ class _LIFModule(TorchModule):
 
     @noise_std.setter
     def noise_std(self, value: Any) -> None:
-        self._noise_std = check_noise(self.class_name, unwrap(value)[0])
+        self._noise_std = check_noise(self.class_name, _constant(self.class_name, "noise_std", value))
 
     @property
     def spike_generation_fn(self) -> Callable[..., Tensor]:
@@ -109,7 +117,7 @@ class _LIFModule(TorchModule):
 
     @learning_window.setter
     def learning_window(self, value: Any) -> None:
-        window = constant(self.class_name, "learning_window", unwrap(value)[0])
+        window = _constant(self.class_name, "learning_window", value)
         if not 0 < window < math.inf:
             raise ValueError(f"{self.class_name}: learning_window is {value}, expected a finite number above 0")
         self._learning_window = window
@@ -122,7 +130,7 @@ class _LIFModule(TorchModule):
 
     @max_spikes_per_dt.setter
     def max_spikes_per_dt(self, value: Any) -> None:
-        self._max_spikes = check_max_spikes(self.class_name, unwrap(value)[0])
+        self._max_spikes = check_max_spikes(self.class_name, _constant(self.class_name, "max_spikes", value))
 
     def _batch(self, x: Any) -> Tensor:
         """The input as (batch, time, Nin), in the dtype that PyTorch's promotion gives it beside the parameters."""
@@ -136,14 +144,15 @@ class _LIFModule(TorchModule):
         x = x.unsqueeze(0) if x.dim() == 2 else x
         dtype = torch.promote_types(x.dtype, self._dtype())
         # Promotion again: a call in float64 leaves float64 states, which the next call in float32 must not round.
-        if torch.float64 in [state.dtype for state in self.state().values()]:
+        if torch.float64 in [state.dtype for state in self.state().values() if isinstance(state, Tensor)]:
             dtype = torch.promote_types(dtype, torch.float64)
         return x.expand(*x.shape[:2], self.size_in).to(dtype)
 
     def _first(self, name: str, x: Tensor) -> Tensor:
         """The kept state for x's batch: one that has no batch dimension is every item's."""
-        state: Tensor = getattr(self, name)
-        shape = self._attributes[name].shape
+        return self._batched(name, getattr(self, name), self._attributes[name].shape, x).to(compute_dtype(x))
+
+    def _batched(self, name: str, state: Tensor, shape: tuple[int, ...], x: Tensor) -> Tensor:
         if state.dim() == len(shape):
             state = state.expand(x.shape[0], *shape)
         elif state.shape[0] != x.shape[0]:
@@ -151,12 +160,33 @@ class _LIFModule(TorchModule):
                 f"{self.class_name}: the input has a batch of {x.shape[0]}, but {name} was kept from one of {state.shape[0]}; "
                 f"call reset_state() first, or go on from one item: module.{name} = module.{name}[0]"
             )
-        return state.to(compute_dtype(x))
+        return state
+
+    def _auto_batch(
+        self, data: Tensor, states: tuple[Tensor, ...] = (), target_shapes: tuple[tuple[int, ...] | None, ...] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """For the forward method of a class of your own: the input as (batch, time, Nin), and for each state a new tensor (batch,
+        *shape), which may be written into.
+
+        Args:
+            data: (batch, time, Nin) or (time, Nin).
+            states: as they were kept.
+            target_shapes: their shapes without the batch. Default: those that they have.
+        """
+        x = self._batch(data)
+        shapes = target_shapes or (None,) * len(states)
+        pairs = zip(states, shapes, strict=True)
+        return x, tuple(self._batched("a state", s, tuple(s.shape) if shape is None else shape, x).clone() for s, shape in pairs)
 
     def _keep(self, name: str, state: Tensor | None) -> None:
-        """Detached. A batch of one keeps Rockpool's shape, without a batch dimension."""
-        if state is not None and state.shape[0]:
-            self._buffers[name] = (state[0] if state.shape[0] == 1 else state).detach()
+        """Detached, and without the batch: that of item 0, as in Rockpool, or with `keep_batch_state` all, unless there is one."""
+        if state is None or not state.shape[0]:
+            return
+        if self.keep_batch_state and state.shape[0] > 1:
+            self._buffers[name] = state.detach()
+        else:
+            # A copy, or the state of the whole batch would be held in memory.
+            self._buffers[name] = state[0].detach().clone() if state.shape[0] > 1 else state[0].detach()
 
     def _noise(self, x: Tensor, generator: torch.Generator | None) -> Tensor | None:
         if not self._noise_std:
@@ -190,8 +220,12 @@ class _LIFModule(TorchModule):
 
 
 class LIFBaseTorch(_LIFModule):
-    """All of `LIFTorch` but its `forward`; arguments and attributes as described there."""
+    """All of `LIFTorch` but its `forward`; arguments and attributes as described there.
 
+    A class of your own adds its attributes (see `TorchModule`) and writes `forward`, from `_auto_batch` on, as in Rockpool.
+    """
+
+    _stands_for = "rockpool.nn.modules.torch.lif_torch.LIFBaseTorch"
     leak_mode: str
     n_synapses: int
     _has_rec: bool
@@ -218,6 +252,7 @@ class LIFBaseTorch(_LIFModule):
         dt: float = 1e-3,
         *,
         retain_torch_api: bool = False,
+        keep_batch_state: bool = False,
     ) -> None:
         owner = self.class_name
         if not isinstance(leak_mode, str) or leak_mode not in MODES:
@@ -238,7 +273,7 @@ class LIFBaseTorch(_LIFModule):
         super().__init__((n_in, n), True, True, retain_torch_api)
         self._synapses = synapses
         self._leak = Leak(MODES[leak_mode], EXPONENTIAL)
-        self._fix(leak_mode=leak_mode, _has_rec=bool(has_rec), n_neurons=n, n_synapses=synapses)
+        self._fix(leak_mode=leak_mode, _has_rec=bool(has_rec), n_neurons=n, n_synapses=synapses, keep_batch_state=keep_batch_state)
         self._add_simulation_parameters("leak_mode", "_has_rec")
         # In the library's order, by which an optimiser's state dict knows the parameters.
         if has_rec:
@@ -344,8 +379,10 @@ class LIFTorch(LIFBaseTorch):
         Nout) after the reset, isyn (batch, time, Nout, S) after the decay, irec (batch, time, Nout, S) as it was added, and spikes.
         Gradients flow from out and the records to x, the parameters, and a state that was set to a tensor requiring one.
 
-    Kept states: vmem (Nout,), isyn (Nout, S) and spikes (Nout,) at first, the same for every item of a batch. After a call they
-    belong to the items of its batch, with a dimension for it in front; after a batch of one without it. They are detached.
+    Kept states: vmem (Nout,), isyn (Nout, S) and spikes (Nout,), detached. As in Rockpool a call keeps those of the first item of
+    its batch, and the next call begins with them in every item, whatever its batch size. With `keep_batch_state` each item keeps
+    its own: after a call the states have a dimension for the batch in front (not after a batch of one), and the next call has to
+    have the same batch size.
 
     Args:
         shape: N or (N,): as many inputs as neurons; or (Nin, Nout), with S = Nin / Nout synapses a neuron.
@@ -366,6 +403,7 @@ class LIFTorch(LIFBaseTorch):
         weight_init_func: from a shape to weights. Default: Kaiming's uniform initialisation.
         dt: time step in seconds. Default: 1e-3.
         retain_torch_api: call `to_torch()` at once. Default: False.
+        keep_batch_state: whether each item of a batch keeps its own state for the next call. Not in Rockpool. Default: False.
 
     Parameters take a number, a tensor, an array or a list; wrapped in `Constant` they are not trained.
 
@@ -376,13 +414,16 @@ class LIFTorch(LIFBaseTorch):
     >>> module = LIFTorch((4, 2), has_rec=True, w_rec=torch.zeros(2, 4), threshold=0.5)
     >>> out, state, record = module(torch.ones(3, 10, 4), record=True)
     >>> out.shape, record["isyn"].shape, state["vmem"].shape
-    (torch.Size([3, 10, 2]), torch.Size([3, 10, 2, 2]), torch.Size([3, 2]))
+    (torch.Size([3, 10, 2]), torch.Size([3, 10, 2, 2]), torch.Size([2]))
     >>> sorted(module.parameters("taus")), list(module.reset_state().state()["vmem"].shape)
     (['tau_mem', 'tau_syn'], [2])
     """
 
+    _stands_for = "rockpool.nn.modules.torch.lif_torch.LIFTorch"
+
     def forward(self, input_data: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The spikes alone; `evolve`, and calling the module, return states and records too."""
+        check_export(self)
         x = self._batch(input_data)
         one = self.n_synapses == 1
 
@@ -407,7 +448,8 @@ class LIFTorch(LIFBaseTorch):
         self._keep("isyn", None if final.i is None else with_axis(final.i))
         if out.shape[1]:
             # A copy, or the kept state would hold the whole output in memory.
-            last = out[:, -1].to(compute_dtype(x), copy=True) if final.spikes is None else final.spikes
+            kept = out if self.keep_batch_state else out[:1]
+            last = kept[:, -1].to(compute_dtype(x), copy=True) if final.spikes is None else final.spikes
             self._keep("spikes", last)
         out = out.to(self._dtype())
         if self._record:
@@ -432,7 +474,7 @@ class LIFNeuronTorch(_LIFModule):
         tau_mem: membrane time constant in seconds, (N,) or (). Default: 20e-3.
         threshold: above 0, (N,) or (). Default: 1.
         bias: added to the membrane each step, (N,) or (). Default: 0, shared by all neurons.
-        dt, noise_std, spike_generation_fn, learning_window, max_spikes_per_dt, retain_torch_api: as `LIFTorch`.
+        dt, noise_std, spike_generation_fn, learning_window, max_spikes_per_dt, retain_torch_api, keep_batch_state: as `LIFTorch`.
 
     Raises:
         ValueError, TypeError: as `LIFTorch`.
@@ -441,6 +483,8 @@ class LIFNeuronTorch(_LIFModule):
     >>> module(torch.ones(10, 3)).shape
     torch.Size([1, 10, 3])
     """
+
+    _stands_for = "rockpool.nn.modules.torch.lif_neuron_torch.LIFNeuronTorch"
 
     def __init__(
         self,
@@ -455,10 +499,11 @@ class LIFNeuronTorch(_LIFModule):
         max_spikes_per_dt: Tensor | float = MAX_SPIKES,
         *,
         retain_torch_api: bool = False,
+        keep_batch_state: bool = False,
     ) -> None:
         (n,) = whole_numbers(self.class_name, shape, 1)
         super().__init__((n,), False, True, retain_torch_api)
-        self._fix(n_neurons=n)
+        self._fix(n_neurons=n, keep_batch_state=keep_batch_state)
         self._add_simulation_parameters("n_neurons")
         self._add_leak("tau_mem", tau_mem, [(n,), ()], "taus")
         self._add_threshold(threshold)
@@ -468,6 +513,7 @@ class LIFNeuronTorch(_LIFModule):
 
     def forward(self, input_data: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The spikes alone; `evolve`, and calling the module, return states and records too."""
+        check_export(self)
         x = self._batch(input_data)
         decay = EXPONENTIAL.decay_from_tau(self.tau_mem, self.dt)
         out, final, records = self._fused(x, (self._first("vmem", x),), ("v",), generator, decay_mem=decay)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import math
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -100,23 +102,89 @@ def check_range(owner: str, name: str, value: Tensor, low: float, high: float, o
     raise ValueError(f"{owner}: {name} is {value.tolist()}, expected values {expected}")
 
 
+def introduce(kind: type) -> None:
+    """Registers the class with those of Rockpool's that it stands for, so that they take it for one of theirs: in networks, and by
+    isinstance. Rockpool's are abstract base classes, which have a method for that. Without Rockpool there is nothing to do."""
+    for base in kind.__mro__:
+        module, _, name = base.__dict__.get("_stands_for", "").rpartition(".")
+        theirs: Any = getattr(sys.modules.get(module), name, None) if module else None
+        if hasattr(theirs, "register") and not issubclass(base, theirs):
+            theirs.register(base)
+
+
+def _registered(value: Any) -> str | None:
+    """The kind of one of Rockpool's Parameter, State and SimulationParameter, known by name."""
+    names = [base.__name__ for base in type(value).__mro__]
+    return names[names.index("ParameterBase") - 1] if "ParameterBase" in names[1:] else None
+
+
+def _family_of(module: Any, kind: str, family: str | Sequence[str] | None) -> dict[str, Any]:
+    """What `_get_attribute_family` gives, of any module; those of plain PyTorch have no families."""
+    if hasattr(module, "_get_attribute_family"):
+        found: dict[str, Any] = module._get_attribute_family(kind, family)
+        return found
+    tensors: dict[str, Any] = {PARAMETER: module._parameters, STATE: module._buffers}.get(kind, {})
+    own = {name: tensor for name, tensor in tensors.items() if tensor is not None and family is None}
+    return own | {name: found for name, child in module._modules.items() if (found := _family_of(child, kind, family))}
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _json(entry) for name, entry in value.items()}
+    if callable(value) and not isinstance(value, Tensor):
+        return None
+    return json.dumps(value.detach().cpu().tolist() if isinstance(value, Tensor) else value)
+
+
 class TorchModule(nn.Module):
-    """Base of the modules. `module(x, record=False)` returns (output, state, records); after `to_torch()` the output alone."""
+    """Base of the modules. `module(x, record=False)` returns (output, state, records); after `to_torch()` the output alone.
+
+    A class of your own may add attributes as in Rockpool: its `Parameter`, `State` and `SimulationParameter`, PyTorch's parameters
+    and buffers, and modules.
+    """
+
+    _stands_for = "rockpool.nn.modules.torch.torch_module.TorchModule"
+    keep_batch_state = False
 
     def __init__(self, shape: tuple[int, ...], spiking_input: bool, spiking_output: bool, retain_torch_api: bool) -> None:
         super().__init__()
+        introduce(type(self))
         self._attributes: dict[str, Attribute] = {}
         self._fixed: frozenset[str] = frozenset()
         self._sizes = shape
+        self._submodulenames: list[str] = []  # read by Rockpool's networks in their repr
         self._name: str | None = None
         self._spiking_input = spiking_input
         self._spiking_output = spiking_output
         self._record = False
         self._record_dict: dict[str, Tensor] = {}
         self._torch_call = False
-        self._has_torch_api = False
+        # Not by Rockpool's name for it, _has_torch_api: its networks set that on modules that they take for plain PyTorch ones.
+        self._torch_api = False
         if retain_torch_api:
             self.to_torch()
+
+    @property
+    def _has_torch_api(self) -> bool:
+        """By this name Rockpool's `to_torch` asks the modules in a network."""
+        return self._torch_api
+
+    @_has_torch_api.setter
+    def _has_torch_api(self, value: bool) -> None:
+        """Rockpool's `from_torch` sets it on what it takes for a plain PyTorch module. This one keeps its interface."""
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        """By this name Rockpool's networks read it in their repr."""
+        return self._sizes
+
+    @_shape.setter
+    def _shape(self, value: Any) -> None:
+        """As that of `_has_torch_api`."""
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)
+        introduce(type(self))
 
     # Registering, reading and setting attributes
 
@@ -174,25 +242,55 @@ class TorchModule(nn.Module):
                 )
             return
         attribute = self.__dict__.get("_attributes", {}).get(name)
-        if attribute is None or not (name in self._parameters or name in self._buffers):
+        if hasattr(value, "init_func") and _registered(value):
+            self._register(name, value)
+        elif attribute is None or not (name in self._parameters or name in self._buffers):
             super().__setattr__(name, value)
         elif attribute.kind == STATE:
             self._set_state(name, value, attribute.shape)
         else:
             self._set_parameter(name, value)
 
+    def _register(self, name: str, value: Any) -> None:
+        """An attribute of a class of your own, given as Rockpool's Parameter, State or SimulationParameter."""
+        kind, data = _registered(value), value.data
+        if kind not in (PARAMETER, SIMULATION, STATE):
+            raise TypeError(f"{self.class_name}: {name} was set to a {kind}, expected Parameter, SimulationParameter or State")
+        self._attributes[name] = Attribute(kind, value.family, tuple(value.shape or ()), value.init_func)
+        if kind == PARAMETER:
+            self.register_parameter(name, nn.Parameter(torch.as_tensor(data, dtype=torch.float)))
+        elif kind == STATE or isinstance(data, Tensor):
+            self.register_buffer(name, torch.as_tensor(data), persistent=kind == STATE)
+        else:
+            super().__setattr__(name, data)
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        if param is not None and name not in self._attributes:
+            self._attributes[name] = Attribute(PARAMETER, None, tuple(param.shape), param.detach().clone())
+        super().register_parameter(name, param)
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        if tensor is not None and name not in self._attributes:
+            self._attributes[name] = Attribute(
+                STATE if persistent else SIMULATION, None, tuple(tensor.shape), tensor.detach().clone()
+            )
+        super().register_buffer(name, tensor, persistent)
+
     def _set_state(self, name: str, value: Any, shape: tuple[int, ...]) -> None:
         """Keeps the tensor itself, so that a gradient flows to an initial state that requires one."""
         if not isinstance(value, Tensor):
             raise TypeError(f"{self.class_name}: {name} was set to a {type(value).__name__}, expected a tensor {shape}")
-        batched = value.dim() == len(shape) + 1
-        if tuple(value.shape[1:] if batched else value.shape) != shape:
-            batches = ("batch", *shape)
+        if not self._is_state_shape(tuple(value.shape), shape):
+            batches = f" or ({', '.join(map(str, ('batch', *shape)))})" if self.keep_batch_state else ""
+            more = "" if self.keep_batch_state else "; one for each item of a batch needs a module made with keep_batch_state=True"
             raise ValueError(
-                f"{self.class_name}: {name} was set to shape {tuple(value.shape)}, expected {shape} for every item of a batch, "
-                f"or ({', '.join(map(str, batches))})"
+                f"{self.class_name}: {name} was set to shape {tuple(value.shape)}, expected {shape}, the same for every item of a "
+                f"batch{batches}{more}"
             )
         self._buffers[name] = value
+
+    def _is_state_shape(self, given: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+        return given == shape or (self.keep_batch_state and len(given) == len(shape) + 1 and given[1:] == shape)
 
     def _set_parameter(self, name: str, value: Any) -> None:
         """In place, so that an optimiser goes on with it; a new nn.Parameter takes the place of the old."""
@@ -216,13 +314,17 @@ class TorchModule(nn.Module):
         """By this name Rockpool's combinators collect the attributes of the modules in them."""
         families = (family,) if isinstance(family, str) else family
         # A list, not a generator: torch.compile of PyTorch 2.11 cannot make a dict of one.
-        return TorchModuleParameters(
+        own = TorchModuleParameters(
             [
                 (name, getattr(self, name))
                 for name, attribute in self._attributes.items()
                 if attribute.kind == type_name and (families is None or attribute.family in families)
             ]
         )
+        for name, child in self._modules.items():
+            if child is not None and ((nested := _family_of(child, type_name, family)) or family is None):
+                own[name] = nested
+        return own
 
     def parameters(  # type: ignore[override]
         self, family: str | Sequence[str] | None = None, recurse: bool = True
@@ -233,7 +335,7 @@ class TorchModule(nn.Module):
             family: one name or several out of "taus", "decays", "bitshifts", "bias", "thresholds", "weights". Default: all.
             recurse: PyTorch's argument, for after `to_torch()`.
         """
-        if self._has_torch_api:
+        if self._torch_api:
             return nn.Module.parameters(self, recurse if family is None else bool(family))
         return self._get_attribute_family(PARAMETER, family)
 
@@ -245,6 +347,9 @@ class TorchModule(nn.Module):
         """A dict of the states kept for the next call, detached from the graph."""
         return self._get_attribute_family(STATE, family)
 
+    def _children_with(self, method: str) -> list[tuple[str, Any]]:
+        return [(name, child) for name, child in self._modules.items() if hasattr(child, method)]
+
     def attributes_named(self, name: str | Sequence[str]) -> dict[str, Any]:
         """A dict of those attributes, of every kind, that have one of the names."""
         names = (name,) if isinstance(name, str) else name
@@ -255,17 +360,22 @@ class TorchModule(nn.Module):
         for name in self._attributes:
             if name in new_attributes:
                 setattr(self, name, new_attributes[name])
+        for name, child in self._children_with("set_attributes"):
+            if name in new_attributes:
+                child.set_attributes(new_attributes[name])
         return self
 
     def modules(self) -> Any:  # type: ignore[override]
-        """Rockpool's: an empty dict, for there are no submodules; after `to_torch()` PyTorch's iterator."""
-        return nn.Module.modules(self) if self._has_torch_api else OrderedDict()
+        """Rockpool's: a dict of the modules in this one, of which Rockpool's have none; after `to_torch()` PyTorch's iterator."""
+        return nn.Module.modules(self) if self._torch_api else OrderedDict(self._modules)
 
     def reset_state(self) -> TorchModule:
-        """Sets every state to zero, in its first shape, for a batch of any size."""
+        """Sets every state to what it was made with, zeros, in its first shape, for a batch of any size."""
         for name, attribute in self._attributes.items():
             if attribute.kind == STATE:
-                self._buffers[name] = torch.zeros(attribute.shape, dtype=self._dtype(), device=getattr(self, name).device)
+                self._buffers[name] = attribute.fresh().to(dtype=self._dtype(), device=getattr(self, name).device, copy=True)
+        for _, child in self._children_with("reset_state"):
+            child.reset_state()
         return self
 
     def reset_parameters(self) -> TorchModule:
@@ -274,6 +384,8 @@ class TorchModule(nn.Module):
             for name, attribute in self._attributes.items():
                 if attribute.kind == PARAMETER:
                     self.get_parameter(name).copy_(attribute.fresh())
+        for _, child in self._children_with("reset_parameters"):
+            child.reset_parameters()
         return self
 
     def _dtype(self) -> torch.dtype:
@@ -296,16 +408,54 @@ class TorchModule(nn.Module):
             elif parameter.grad is not None:
                 parameter.grad = torch.zeros_like(parameter.grad)
 
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        # A state has the batch size of the last call; the one loaded need not have the same.
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        # A state may have the batch size of the last call; the one loaded need not have the same.
         for name, attribute in self._attributes.items():
             value = state_dict.get(prefix + name)
             own = getattr(self, name)
             if attribute.kind == STATE and isinstance(value, Tensor) and value.shape != own.shape:
-                batched = value.dim() == len(attribute.shape) + 1
-                if tuple(value.shape[1:] if batched else value.shape) == attribute.shape:
+                if self._is_state_shape(tuple(value.shape), attribute.shape):
                     self._buffers[name] = torch.empty(value.shape, dtype=own.dtype, device=own.device)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+                elif tuple(value.shape[1:]) == attribute.shape:
+                    error_msgs.append(
+                        f"{self.class_name}: {prefix}{name} has a batch in front, {tuple(value.shape)}; load it into a module made "
+                        f"with keep_batch_state=True, or load one item of it, {attribute.shape}"
+                    )
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+
+    # Rockpool's JSON files
+
+    def to_json(self) -> dict[str, Any]:
+        """Parameters and simulation parameters by name, each as JSON; None for a function."""
+        return _json({**self._get_attribute_family(PARAMETER), **self._get_attribute_family(SIMULATION)})
+
+    def json_to_param(self, jparam: Mapping[str, Any] | None) -> None:
+        """Sets the attributes from what `to_json` gave. A value that the module was built from must be the same."""
+        for name, given in (jparam or {}).items():
+            value = json.loads(given) if isinstance(given, str) else given
+            if isinstance(value, dict):
+                self._modules[name].json_to_param(value)  # type: ignore[union-attr, operator]
+            elif value is not None:
+                setattr(self, name, value)
+
+    def save(self, fn: Any) -> None:
+        """Writes `to_json` to a file."""
+        with open(fn, "w") as file:
+            json.dump(self.to_json(), file)
+
+    def load(self, fn: Any) -> None:
+        """Reads a file of `save`, or of that of Rockpool's module."""
+        with open(fn) as file:
+            self.json_to_param(json.load(file))
 
     # Calling
 
@@ -342,7 +492,7 @@ class TorchModule(nn.Module):
         try:
             # By nn.Module's call, not forward alone: that is where hooks run.
             out = nn.Module.__call__(self, input_data, **options)
-            return out, self.state(), self._record_dict
+            return out, self.state(), self._record_dict if record else {}
         finally:
             self._record, self._record_dict = False, {}
 
@@ -352,7 +502,7 @@ class TorchModule(nn.Module):
         Args:
             use_torch_call: False leaves the call as it is. Default: True.
         """
-        self._has_torch_api = True
+        self._torch_api = True
         self._torch_call = self._torch_call or use_torch_call
         return self
 
@@ -392,7 +542,7 @@ class TorchModule(nn.Module):
         return f"{self.class_name} {self.name}"
 
     def __repr__(self, indent: str = "") -> str:
-        return nn.Module.__repr__(self) if self._has_torch_api else f"{indent}{self.full_name.strip()} with shape {self.shape}"
+        return nn.Module.__repr__(self) if self._torch_api else f"{indent}{self.full_name.strip()} with shape {self.shape}"
 
     def as_graph(self) -> Any:
         raise NotImplementedError(f"{self.class_name} has no graph of its own in Rockpool; LIFTorch has")
