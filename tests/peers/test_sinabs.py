@@ -3,6 +3,7 @@
 import copy
 import inspect
 
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -349,6 +350,55 @@ def test_gradient_is_none_where_sinabs_has_none(connect, reset_fn, steps, output
     x = make_input(3, steps, 5, scale=9.0)
     expected, got = gradients(library, x, outputs), gradients(own, x, outputs)
     assert {name: g is None for name, g in got.items()} == {name: g is None for name, g in expected.items()}
+
+
+@pytest.mark.parametrize("computed", [False, True])
+def test_gradient_to_a_parameter_in_sinabs_own_reset(computed):
+    """It is no parameter of the layer in either library; the script that made it trains it."""
+    grads = []
+    for layer_types in (theirs, ours):
+        p = nn.Parameter(torch.tensor(0.7))
+        layer = layer_types.ALIF(6.0, 12.0, norm_input=False, reset_fn=sa.MembraneSubtract(p * 0.9 if computed else p))
+        torch.manual_seed(2)
+        x = make_input(3, 30, 5, scale=1.5)
+        (layer(x).sum() + layer.v_mem.sum()).backward()
+        grads.append(p.grad)
+    assert grads[0]
+    torch.testing.assert_close(*grads, rtol=BOUND, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64])
+@pytest.mark.parametrize("connect", [None, nn.Linear(4, 4)], ids=["feed-forward", "recurrent"])
+@pytest.mark.parametrize("tau_syn", [None, 3.0])
+def test_spikes_as_booleans_or_integers(tau_syn, connect, dtype):
+    own_weights = connect and dyadic(copy.deepcopy(connect))
+    library, own = pair(
+        SPIKE_FNS[1][1], RESETS[1][1], connect=own_weights, tau_mem=6.0, tau_adapt=12.0, tau_syn=tau_syn, norm_input=False
+    )
+    x = (torch.rand(3, 40, 4) * 3).to(dtype)
+    spikes = library(x)
+    assert spikes.any()
+    assert torch.equal(spikes, own(x))
+    assert_same_state(library, own)
+
+
+def test_numpys_numbers():
+    kind = numpy.float32
+    library, own = pair(
+        SPIKE_FNS[3][1],
+        RESETS[0][1],
+        ("SingleExponential", {"grad_width": kind(0.5), "grad_scale": kind(2)}),
+        tau_mem=kind(6),
+        tau_adapt=kind(12),
+        tau_syn=kind(3),
+        adapt_scale=kind(1.5),
+        spike_threshold=kind(0.6),
+        min_v_mem=kind(-1),
+    )
+    assert [p.dtype for p in library.parameters()] == [p.dtype for p in own.parameters()]
+    x = make_input(3, 30, 5, scale=12.0)
+    assert torch.equal(library(x), own(x))
+    assert_same_state(library, own)
 
 
 # --- names ---

@@ -14,6 +14,7 @@ from ... import surrogate
 from ..._call import check_max_spikes
 from ...reference import positive_multi_spike, spike_at_threshold
 from ...surrogate import Surrogate
+from .._broadcast import is_number
 
 __all__ = [
     "Gaussian",
@@ -106,7 +107,7 @@ class MaxSpike:
 
     def __post_init__(self) -> None:
         if self.max_num_spikes_per_bin is not None:
-            check_max_spikes("MaxSpike", self.max_num_spikes_per_bin)
+            check_max_spikes("MaxSpike", _plain(self.max_num_spikes_per_bin))
 
     @property
     def bound(self) -> float:
@@ -123,10 +124,11 @@ class MembraneSubtract:
     """Each spike subtracts from the membrane potential. Source: sinabs, `MembraneSubtract`.
 
     Args:
-        subtract_value: what it subtracts. Default: the threshold, with all its adaptation.
+        subtract_value: what it subtracts: a number, or a tensor, to which a gradient flows. Default: the threshold, with all its
+            adaptation.
     """
 
-    subtract_value: float | None = None
+    subtract_value: Tensor | float | None = None
 
     def __call__(self, spikes: Tensor, state: Mapping[str, Tensor], threshold: Tensor | float) -> State:
         """A copy of the state whose v_mem has been reset."""
@@ -141,10 +143,10 @@ class MembraneReset:
     Source: sinabs, `MembraneReset`, which adds the value to every neuron, whether it spiked or not; here only to those that did.
 
     Args:
-        reset_value: where it goes. Default: 0.
+        reset_value: where it goes: a number, or a tensor, to which a gradient flows. Default: 0.
     """
 
-    reset_value: float = 0.0
+    reset_value: Tensor | float = 0.0
 
     def __call__(self, spikes: Tensor, state: Mapping[str, Tensor], spike_threshold: Tensor | float) -> State:
         """A copy of the state whose v_mem has been reset."""
@@ -165,6 +167,11 @@ class _Renamed(_Callable):
     """A surrogate of this package under sinabs' argument names, in the same order."""
 
     native: ClassVar[type[Surrogate]]
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
+        super().__post_init__()
 
     def derivative(self, v: Tensor, threshold: Tensor, max_spikes: float = math.inf) -> Tensor:
         return self.native(*self.parameters()).derivative(v, threshold, max_spikes)
@@ -268,7 +275,15 @@ def _ours(given: Any) -> Any:
     own = _OWN.get(kind.__name__)
     if own is None or kind is own or kind.__module__.partition(".")[0] != "sinabs":
         return given
-    return own if isinstance(given, type) else own(**dataclasses.asdict(given))
+    if isinstance(given, type):
+        return own
+    # Not asdict, which copies: a parameter in it would get no gradient, and a computed tensor cannot be copied.
+    return own(**{field.name: getattr(given, field.name) for field in dataclasses.fields(given)})
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers as Python's; all else as it is."""
+    return float(value) if is_number(value) and not isinstance(value, (int, float)) else value
 
 
 def max_spikes(owner: str, spike_fn: Any) -> float:
@@ -296,9 +311,9 @@ def reset_arguments(owner: str, reset_fn: Any) -> dict[str, Any]:
     """A reset as arguments of `torch_lif.functional.alif`; TypeError if the kernel has no such reset."""
     function = _ours(reset_fn)
     if isinstance(function, MembraneSubtract):
-        return {"reset": "subtract", "reset_value": function.subtract_value}
+        return {"reset": "subtract", "reset_value": _plain(function.subtract_value)}
     if isinstance(function, MembraneReset):
-        return {"reset": "value", "reset_value": function.reset_value}
+        return {"reset": "value", "reset_value": _plain(function.reset_value)}
     raise TypeError(
         f"{owner}: reset_fn is {reset_fn!r}, expected MembraneSubtract(...) or MembraneReset(...): the kernel has no other; "
         "a reset of your own needs a loop of your own"

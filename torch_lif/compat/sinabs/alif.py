@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ... import functional
 from ..._call import compute_dtype
+from .._broadcast import check_value
 from .activation import MembraneSubtract, SingleExponential, SingleSpike, max_spikes, reset_arguments, surrogate_gradient
 from .paths import Gates, steps_to_reach
 from .recurrence import check_received, fused_linear
@@ -148,16 +149,17 @@ class ALIF(StatefulLayer):
         """Spikes of a sequence, from the state that the last call left.
 
         Args:
-            input_data: (batch, time, *neurons); float32, float64, bfloat16 or float16; any strides.
+            input_data: (batch, time, *neurons); float32, float64, bfloat16 or float16; any strides. Booleans and integers are
+                converted to the states' dtype.
 
         Returns:
-            Spike counts, of input_data's shape and dtype.
+            Spike counts, of input_data's shape and dtype (booleans, integers: the states').
 
         Raises:
             TypeError, ValueError: input_data, or a parameter beside it, of the wrong type, shape, dtype or device.
         """
         owner = type(self).__name__
-        x = _sequence(owner, input_data)
+        x = _sequence(owner, input_data, self.get_buffer("v_mem").dtype)
         shape = (x.shape[0], *x.shape[2:])
         if not self.is_state_initialised() or not self.state_has_shape(shape):
             self.init_state_with_shape(shape)
@@ -367,28 +369,29 @@ def _given(states: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
 
 
 def _number(owner: str, name: str, value: Any) -> Value:
-    if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
-        raise TypeError(f"{owner}: {name} is {value!r}, expected a number or a tensor")
-    return value
+    check_value(owner, name, value)
+    return value if isinstance(value, (int, float, Tensor)) else float(value)
 
 
 def _time_constant(owner: str, name: str, value: Any) -> Tensor:
     """A tensor of its own from a time constant in steps."""
-    given = torch.as_tensor(_number(owner, name, value)).detach().clone()
+    check_value(owner, name, value)
+    given = torch.as_tensor(value).detach().clone()
     tau = given if given.is_floating_point() else given.to(torch.get_default_dtype())
     if not bool((tau > 0).all()):
         raise ValueError(f"{owner}: {name} is {value}, expected time steps above 0" + ", or None" * (name == "tau_syn"))
     return tau
 
 
-def _sequence(owner: str, x: Any) -> Tensor:
+def _sequence(owner: str, x: Any, dtype: torch.dtype) -> Tensor:
+    """The input; spikes as booleans or integers in this dtype, that of the states which they are added to."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{owner}: input_data is a {type(x).__name__}, expected a tensor")
     if x.dim() < 2:
         raise ValueError(f"{owner}: input_data has shape {tuple(x.shape)}, expected (batch, time, *neurons)")
-    if not x.is_floating_point():
-        raise TypeError(f"{owner}: input_data is {x.dtype}, expected a floating type; convert it with input_data.float()")
-    return x
+    if x.is_complex():
+        raise TypeError(f"{owner}: input_data is {x.dtype}, expected real values; take input_data.real, or its magnitude")
+    return x if x.is_floating_point() else x.to(dtype)
 
 
 def _widened(value: Tensor, x: Tensor) -> Tensor:
