@@ -3,7 +3,8 @@
 PyTorch is not among pyproject.toml's build requirements: build isolation would fetch another one than yours and build against it.
 
 Environment: TORCH_LIF_CUDA=0 leaves CUDA out, =1 insists on it; unset, it is built where nvcc and a CUDA build of PyTorch are
-found. TORCH_CUDA_ARCH_LIST names the GPU architectures ("9.0;8.0+PTX"). CC, CXX and MAX_JOBS as usual.
+found. TORCH_CUDA_ARCH_LIST names the GPU architectures ("9.0;8.0+PTX"). TORCH_LIF_SANITIZE=address builds the CPU half under that
+sanitizer (make fuzz-asan). CC, CXX and MAX_JOBS as usual.
 """
 
 import sys
