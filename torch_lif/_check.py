@@ -103,6 +103,14 @@ def check_dtype(owner: str, dtype: object) -> None:
         raise TypeError(f"{owner}: dtype is {dtype!r}, expected torch.float32, float64, bfloat16 or float16")
 
 
+def check_device(owner: str, device: object) -> None:
+    try:
+        torch.empty(0, device=device)  # type: ignore[call-overload]
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+        message = f"{owner}: device is {device!r}, expected one that is there, such as 'cpu' or torch.device('cuda', 0) ({error})"
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(message) from None
+
+
 def fits(owner: str, name: str, value: float, dtype: torch.dtype) -> None:
     """ValueError for a finite number that the dtype does not hold."""
     if LARGEST[dtype] < abs(value) < math.inf:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 
 from .parent import Report, fuzz
 
@@ -33,12 +34,14 @@ def main() -> int:
 
         return show(options.seed, options.only)
     report = Report()
-    last = ""
+    on_terminal, said = sys.stderr.isatty(), time.monotonic()
     for report in fuzz(options.seed, options.first, options.calls, options.processes, options.hang, options.most):
-        line = f"{report.done} of {options.calls} calls, {len(report.faults)} faults"
-        if line != last and sys.stderr.isatty():
-            print(f"\r{line}", end="", file=sys.stderr, flush=True)
-        last = line
+        if time.monotonic() - said > (1 if on_terminal else 60):
+            said = time.monotonic()
+            line = f"{report.done} of {options.calls} calls, {len(report.faults)} faults"
+            print(f"\r{line}" if on_terminal else line, end="" if on_terminal else "\n", file=sys.stderr, flush=True)
+    if on_terminal:
+        print(file=sys.stderr)
     print(report.text(options.seed))
     return int(bool(report.faults))
 

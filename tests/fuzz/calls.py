@@ -7,6 +7,7 @@ extreme values.
 from __future__ import annotations
 
 import dataclasses
+import math
 from random import Random
 from typing import Any
 
@@ -144,11 +145,13 @@ def with_extremes(rng: Random, case: Case, arguments: dict[str, Any], parameters
     order."""
     fragile = ("w_rec", "b_rec", *(("spikes_hw",) if case.recurrent else ()))
     sequences = ("x", *case.inputs)
+    # lif's docstring makes an exception of membranes whose quotient by the threshold overflows.
+    numbers = tuple(n for n in EXTREMES if case.name != "lif" or abs(n) < 1e30 or not math.isfinite(n))
     for name in subset(rng, [n for n, v in arguments.items() if isinstance(v, Tensor) and (n in sequences or parameters)], 0.4):
-        arguments[name] = sprinkled(arguments[name], rng, NOT_FINITE if name in fragile else EXTREMES)
+        arguments[name] = sprinkled(arguments[name], rng, NOT_FINITE if name in fragile else numbers)
     if arguments.get("state") is not None and chance(rng, 0.5):
         arguments["state"] = tuple(
-            value if value is None or name == "spikes" else sprinkled(value, rng)
+            value if value is None or name == "spikes" else sprinkled(value, rng, numbers)
             for name, value in zip(case.states, arguments["state"], strict=True)
         )
     return arguments

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-EXTREMES = (0.0, -0.0, 1e38, -1e38, 3.4e38, 1e-38, -1e-45, 1e-45, 1e308, 5e-324, math.inf, -math.inf, math.nan)
+EXTREMES: tuple[float, ...] = (0.0, -0.0, 1e38, -1e38, 3.4e38, 1e-38, -1e-45, 1e-45, 1e308, 5e-324, math.inf, -math.inf, math.nan)
 NOT_FINITE = (math.inf, -math.inf, math.nan)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from .._call import check_freed, check_input
-from .._check import ANY, LARGEST, Range, check_dtype, fits, flag, number, step, whole_number
+from .._check import ANY, LARGEST, Range, check_device, check_dtype, fits, flag, number, step, whole_number
 
 Value = Tensor | float
 """A parameter's initial value: a number for all neurons, or a tensor of their shape."""
@@ -175,6 +175,7 @@ class Neuron(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         """Registers a parameter, or what cannot be trained as a buffer."""
+        check_device(type(self).__name__, device)
         initial = self.initial_value(name, value, shape, within, dtype)
         # Kept where it came from: a module made on the meta device is given its values by to_empty() and reset_parameters().
         self._initial[name], self._ranges[name] = initial, within
