@@ -31,8 +31,9 @@ def current(op: str, x: Any, state: Any, dims: int) -> Tensor:
 
 
 def weighted(op: str, x: Any, weights: Tensor) -> Tensor:
-    x = checked_input(op, "the input", x, 1)
-    if weights.dim() != 2 or weights.shape[1] != x.shape[-1]:
+    if not (isinstance(x, Tensor) and x.is_floating_point() and x.dim() and x.layout is torch.strided):
+        x = checked_input(op, "the input", x, 1)
+    if weights.dim() != 2 or weights.size(1) != x.size(-1):
         expected = f"(neurons, {x.shape[-1]}) for an input of {tuple(x.shape)}"
         raise ValueError(f"{op}: input_weights has shape {tuple(weights.shape)}, expected {expected}")
     return nn.functional.linear(x, weights)
