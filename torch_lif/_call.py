@@ -75,7 +75,7 @@ def parameter(op: str, name: str, value: Tensor | float | None, x: Tensor, withi
 
 def check_freed(op: str, name: str, value: Tensor) -> Tensor:
     """The op finds out by itself; this is for what PyTorch is given before."""
-    if value.numel() and not value.untyped_storage().size():
+    if value.layout is torch.strided and not value.is_nested and value.numel() and not value.untyped_storage().size():
         raise ValueError(f"{op}: the memory of {name} has been freed, expected a tensor whose values are there")
     return value
 

@@ -59,8 +59,8 @@ def settings(call: Call) -> Iterator[None]:
 
 
 def judge(seed: int, number: int) -> str:
-    """The outcome of a call: "compared" with the reference and equal; "refused" with a proper error; or "ran", being tampered with so
-    that nothing else can be asked. FaultError if it is none of these."""
+    """The outcome of a call: "compared" with the reference and equal; "refused" with a proper error; or "ran", being tampered with
+    so that nothing else can be asked. FaultError if it is none of these."""
     call = build(seed, number)
     torch.manual_seed(number)
     with settings(call):
