@@ -11,6 +11,7 @@ from cases import CASES, SURROGATES, assert_same_bits, make, same_bits
 from torch import nn
 
 import torch_lif as lif
+from torch_lif import _call
 from torch_lif import functional as F
 from torch_lif import reference as R
 
@@ -158,6 +159,30 @@ def test_record_flags_of_the_ops():
         rest[6] = [flag, 0, 0]
         with pytest.raises(ValueError, match=f"a flag in record is {flag}, expected 0 or 1"):
             backward()
+
+
+def test_nested_tensors_in_the_inner_ops():
+    nested = KINDS["nested"](torch.rand(2, 5, 6)).requires_grad_()
+    params = [torch.tensor(0.9), None, torch.tensor(1.0), None, None, None]
+    rest = ([65536.0], "step_pwl", [0.5], False, 0, True, [0, 0, 0], "", 16)
+    with pytest.raises(ValueError, match="x is a nested tensor"):
+        OPS.lif_forward([nested, None], params, [None] * 3, *rest)
+    with pytest.raises(ValueError, match="x is a nested tensor"):
+        OPS.lif_backward([torch.ones(2, 5, 6), None], [nested, None], params, [torch.ones(1, 2, 6)], *rest, False, [1] + [0] * 10)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.recurrent], ids=str)
+def test_the_forward_op_by_itself_records_nothing(case, device, monkeypatch):
+    """Autograd is still on in there; PyTorch's products that write where they are told refuse to be recorded."""
+    seen = []
+    monkeypatch.setattr(_call, "call", lambda name, *a: seen.append((name, a)) or getattr(OPS, name)(*a))
+    arguments = make(case, T=4, B=2, neurons=5, device=device)
+    arguments["w_rec"].requires_grad_()
+    expected = case.fused(**arguments)[0]
+    ((name, call),) = seen
+    out = getattr(OPS, f"{name}_forward")(*call, 1)[0]
+    assert torch.equal(out, expected)
+    assert not out.requires_grad
 
 
 @pytest.mark.parametrize("place", [-1, 4, 99, 2**31 - 1])
@@ -353,6 +378,7 @@ def test_a_time_constant_below_the_time_step():
     with pytest.raises(ValueError, match=r"tau_mem is 0.0005, expected values of 0.001 or more"):
         lif.LI(6, tau_mem=0.5e-3)
     assert torch.equal(lif.LI(6, tau_mem=3e-4, dt=3e-4)(X), lif.LI(6, decay_mem=0.0, dt=3e-4)(X))
+    lif.LI(6, tau_mem=1e-3, dtype=torch.bfloat16)  # which rounds it to less than dt
 
 
 def test_no_leak_is_an_infinite_time_constant():
@@ -510,6 +536,9 @@ def test_noise_of_an_input_that_is_no_float():
         (TypeError, "bias is torch.float8_e5m2", lambda: lif.LIF(6, bias=torch.ones(6).to(torch.float8_e5m2))),
         (TypeError, "dtype is array", lambda: lif.LIF(6, dtype=np.ones(3))),
         (TypeError, r"dtype is torch\.int64, expected torch\.float32", lambda: lif.LIF(6, dtype=torch.long)),
+        (ValueError, "bias is on meta, which holds no values", lambda: lif.LIF(6, bias=torch.ones(6, device="meta"), device="cpu")),
+        (ValueError, "device is '', expected one that is there", lambda: lif.LIF(6, device="")),
+        (ValueError, "backend is array", lambda: lif.LIF(6, backend=np.ones(3))),
         (ValueError, "dt is too large", lambda: lif.LIF(6, dt=10**400)),
         (TypeError, "batch_first is 'no', expected True or False", lambda: lif.LIF(6, batch_first="no")),
         (TypeError, "leaky is 'no', expected True or False", lambda: lif.RefractoryCubaLIF(6, leaky="no")),

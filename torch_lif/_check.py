@@ -34,8 +34,8 @@ class Range(NamedTuple):
 
     def holds_all(self, values: Tensor) -> bool:
         """Reads the values: on a GPU that waits for it."""
-        above = values > self.low if self.open_low else values >= self.low
-        inside = above & (values <= self.high)
+        low, high = (torch.tensor(end, dtype=values.dtype, device=values.device) for end in (self.low, self.high))  # as rounded
+        inside = (values > low if self.open_low else values >= low) & (values <= high)
         return bool((inside & values.isfinite() if self.finite else inside).all())
 
 
@@ -107,8 +107,8 @@ def check_device(owner: str, device: object) -> None:
     try:
         torch.empty(0, device=device)  # type: ignore[call-overload]
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        message = f"{owner}: device is {device!r}, expected one that is there, such as 'cpu' or torch.device('cuda', 0) ({error})"
-        raise (TypeError if isinstance(error, TypeError) else ValueError)(message) from None
+        message = f"{owner}: device is {device!r}, expected one that is there, such as 'cpu' or torch.device('cuda', 0)"
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(message) from error
 
 
 def fits(owner: str, name: str, value: float, dtype: torch.dtype) -> None:

@@ -160,12 +160,14 @@ static bool has_tangent(at::TensorList tensors) {
   return std::any_of(tensors.begin(), tensors.end(), [](const Tensor &t) { return t._fw_grad(/*level=*/0).defined(); });
 }
 
-/* Whether every list is as long as the neuron says, of tensors that autograd can ask for their sizes. What is wrong with others,
- * the op's own checks will say. */
-static bool is_ordinary(const lif_neuron &n, at::TensorList inputs, at::TensorList params, at::TensorList state,
-                        const Config &config) {
-  for (const at::TensorList list : {inputs, params, state})
-    if (std::any_of(list.begin(), list.end(), [](const Tensor &t) { return t.defined() && t.is_nested(); })) return false;
+/* Autograd cannot ask these for their sizes; the op's own checks will refuse them. */
+static bool any_nested(at::TensorList tensors) {
+  return std::any_of(tensors.begin(), tensors.end(), [](const Tensor &t) { return t.defined() && t.is_nested(); });
+}
+
+/* Whether every list is as long as the neuron says. What is wrong with others, the op's own checks will say. */
+static bool is_right_size(const lif_neuron &n, at::TensorList inputs, at::TensorList params, at::TensorList state,
+                          const Config &config) {
   return (int)inputs.size() == n.n_inputs && (int)params.size() == n.n_params && (int)state.size() == n.n_states &&
          (int)config.record.size() == n.n_states && (int)config.options.size() == n.n_options &&
          (!n.spiking || find_surrogate(config.surrogate)) && config.surrogate_params.size() <= LIF_MAX_SURROGATE_PARAMS;
@@ -175,9 +177,9 @@ Tensors differentiable(int index, const OptionalTensors &inputs, const OptionalT
                        const Config &config) {
   const lif_neuron &n = neuron(index);
   const Unpacked all_inputs(inputs), all_params(params), all_state(state);
-  if (is_ordinary(n, all_inputs, all_params, all_state, config)) {
+  if (is_right_size(n, all_inputs, all_params, all_state, config)) {
     const Given given(all_inputs, all_params, all_state);
-    if (needs_gradient(given.tensors) || has_tangent(given.tensors)) {
+    if (!any_nested(given.tensors) && (needs_gradient(given.tensors) || has_tangent(given.tensors))) {
       const int64_t interval = choose_memory(n, all_inputs[0], all_params, config, needs_gradient(all_params));
       const size_t outputs = 1 + present_states(n, config.synapses, all_params).size() +
                              std::count_if(config.record.begin(), config.record.end(), [](int64_t flag) { return flag != 0; });
@@ -211,6 +213,7 @@ Tensors backward_once(int index, const OptionalTensors &grads, const OptionalTen
   };
   if (!at::GradMode::is_enabled()) return compute(); /* nobody asked for a second derivative */
   const Given given{Unpacked(grads), Unpacked(inputs), Unpacked(params)};
+  if (any_nested(given.tensors)) return compute();
   return FirstDerivative::apply(at::TensorList(given.tensors), std::function<Tensors()>(compute), std::string(neuron(index).name));
 }
 

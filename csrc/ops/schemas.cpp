@@ -67,11 +67,13 @@ Tensors call_backward(int index, const OptionalTensors &grads, const OptionalTen
   return ops[index].call(grads, inputs, params, checkpoints, CONFIG_ARGUMENTS, interval, resumed, needs);
 }
 
-/* The kernels of one neuron; the dispatcher wants a function for each. */
+/* The kernels of one neuron; the dispatcher wants a function for each. Those of devices compute below autograd, whose keys are
+ * still on where an inner op is called by itself: PyTorch's operations in them would record, or refuse to. */
 template <int index>
 struct Kernels {
   static Tensors plain(const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
                        CONFIG_PARAMETERS) {
+    const at::AutoDispatchBelowADInplaceOrView guard;
     return forward(index, Readable(inputs), Readable(params), Readable(state), CONFIG, 0);
   }
   static Tensors with_gradient(const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
@@ -80,10 +82,12 @@ struct Kernels {
   }
   static Tensors with_checkpoints(const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
                                   CONFIG_PARAMETERS, int64_t interval) {
+    const at::AutoDispatchBelowADInplaceOrView guard;
     return forward(index, Readable(inputs), Readable(params), Readable(state), CONFIG, interval);
   }
   static Tensors gradient(const OptionalTensors &grads, const OptionalTensors &inputs, const OptionalTensors &params,
                           at::TensorList checkpoints, CONFIG_PARAMETERS, int64_t interval, bool resumed, at::IntArrayRef needs) {
+    const at::AutoDispatchBelowADInplaceOrView guard;
     return backward(index, Readable(grads), Readable(inputs), Readable(params), checkpoints, CONFIG, interval, resumed, needs);
   }
   static Tensors gradient_once(const OptionalTensors &grads, const OptionalTensors &inputs, const OptionalTensors &params,

@@ -74,7 +74,7 @@ class Leak(NamedTuple):
 
 
 def _check_backend(owner: str, name: str, value: object) -> str:
-    if value not in ("fused", "loop"):
+    if not isinstance(value, str) or value not in ("fused", "loop"):
         raise ValueError(f"{owner}: {name} is {value!r}, expected 'fused' or 'loop'")
     return str(value)
 
@@ -180,7 +180,9 @@ class Neuron(nn.Module):
         # Kept where it came from: a module made on the meta device is given its values by to_empty() and reset_parameters().
         self._initial[name], self._ranges[name] = initial, within
         own = initial.device if isinstance(value, Tensor) else torch.get_default_device()
-        place = own if device is None else device
+        place = torch.device(own if device is None else device)
+        if initial.is_meta and place.type != "meta":
+            raise ValueError(f"{type(self).__name__}: {name} is on meta, which holds no values, expected a tensor with values")
         placed = initial.to(device=place, copy=True)
         if trained:
             self.register_parameter(name, nn.Parameter(placed, requires_grad=False))

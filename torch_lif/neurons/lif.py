@@ -25,7 +25,7 @@ from .._call import (
     split_state,
     weights,
 )
-from .._check import constant
+from .._check import LARGEST, constant
 from ..reference import LIFResult, LIFState
 from ..surrogate import StepPWL, Surrogate
 from .base import Neuron, Value
@@ -225,7 +225,7 @@ class _LIFModule(Neuron):
 
     def draw_noise(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Noise for a call with x, (batch, time, *neurons): noise_std * sqrt(dt) * randn."""
-        if not x.is_floating_point():
+        if x.dtype not in LARGEST:
             raise TypeError(f"{type(self).__name__}: x is {x.dtype}, expected a floating-point tensor; convert it with x.float()")
         shape = (*x.shape[:2], *self.size)
         # Not as generator=None, which fails in torch.compile(dynamic=True).
