@@ -58,6 +58,8 @@ fuzz: $(READY) $(BUILT)
 ASAN := build/asan
 ASAN_RUN := $(if $(READY),$(abspath $(VENV))/bin/python,$(PYTHON))
 ASAN_ENV := PYTHONPATH="$(CURDIR)/$(ASAN)" TORCH_LIF_SANITIZE=address TORCH_LIF_CUDA=0
+# libstdc++ beside it: loaded later, its exceptions would end the process.
+ASAN_FIRST = $(foreach library,libasan.so libstdc++.so.6,$(shell $(CC) -print-file-name=$(library)))
 ASAN_OPTIONS := detect_leaks=0:protect_shadow_gap=0:allocator_may_return_null=1:abort_on_error=1
 
 $(ASAN)/built: $(SOURCES) $(CHOSEN) | $(READY)
@@ -68,7 +70,7 @@ $(ASAN)/built: $(SOURCES) $(CHOSEN) | $(READY)
 
 fuzz-asan: $(ASAN)/built
 	tar cf - --exclude='*.so' torch_lif tests | tar xf - -C $(ASAN)
-	cd $(ASAN) && $(ASAN_ENV) ASAN_OPTIONS=$(ASAN_OPTIONS) LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" \
+	cd $(ASAN) && $(ASAN_ENV) ASAN_OPTIONS=$(ASAN_OPTIONS) LD_PRELOAD="$(ASAN_FIRST)" \
 	  $(ASAN_RUN) -m tests.fuzz --hang 120 $(ARGS)
 
 # norse asks for torchvision without needing it for its functional part, and is built here without isolation, hence its own line.

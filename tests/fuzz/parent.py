@@ -85,7 +85,7 @@ class Child:
             return None
         self.errors.seek(0)
         said = self.errors.read().decode(errors="replace")
-        place = re.search(r"(ERROR: AddressSanitizer[^\n]*|SUMMARY: [^\n]*|terminate called[^\n]*\n[^\n]*)", said)
+        place = re.search(r"(AddressSanitizer[^\n]*|terminate called[^\n]*\n[^\n]*)", said)
         by = f"signal {-status} ({signal.Signals(-status).name})" if status < 0 else f"exit status {status}"
         return f"the process ended by {by}{': ' + place[1] if place else ': ' + said[-300:] if status > 0 else ''}"
 
