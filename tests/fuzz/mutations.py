@@ -72,7 +72,9 @@ def _random_bits(t: Tensor, rng: Random) -> Tensor:
     words = {2: torch.int16, 4: torch.int32, 8: torch.int64}[t.itemsize]
     limits = torch.iinfo(words)
     generator = torch.Generator().manual_seed(rng.randrange(2**31))
-    return torch.randint(limits.min, limits.max, t.shape, dtype=words, generator=generator).to(t.device).view(t.dtype)
+    bits = torch.randint(limits.min, limits.max, t.shape, dtype=words, generator=generator).to(t.device).view(t.dtype)
+    # Of larger numbers lif's docstring makes an exception: their quotient by the threshold may overflow.
+    return torch.where(bits.abs() > 1e30, torch.copysign(torch.full_like(bits, torch.inf), bits), bits)
 
 
 def _compressed(t: Tensor) -> Tensor:
@@ -233,7 +235,7 @@ def break_one_thing(rng: Random, call: Call) -> None:
     example = call.arguments.get("x")
     current = where.get(name)
     if kind == "state":
-        current = list(current or [None] * len(call.case.states))
+        current = list(current) if isinstance(current, (list, tuple)) and current else [None] * len(call.case.states)
         if current and rng.random() < 0.8:
             k = rng.randrange(len(current))
             counted = k < len(call.case.states) and call.case.states[k] == "spikes"
@@ -316,7 +318,9 @@ RAW_NAMES = {
 
 def _break_raw(rng: Random, call: Call) -> None:
     raw = call.raw
-    name = rng.choice([*raw, *[n for n in ("grads", "checkpoints", "needs", "interval", "inputs", "params", "state") if n in raw]])
+    often = ("grads", "checkpoints", "needs", "interval", "inputs", "params", "state")
+    whole = [n for n in raw if not any(what.startswith(f"{n}: ") for what in call.broken)]
+    name = rng.choice([*whole, *[n for n in often if n in whole]])
     kind = kind_of(call, name)
     current = raw[name]
     names = {name, *RAW_NAMES.get(name, ())}
@@ -325,7 +329,9 @@ def _break_raw(rng: Random, call: Call) -> None:
         label, value, entry, opaque = _broken_list(rng, call, name, kind, entries)
         names |= {entry} if entry else set()
     else:
-        table = {"tensors": OBJECTS, "numbers": OBJECTS, "flags": OBJECTS, "flag": FLAGS, "count": COUNTS, "choice": CHOICES}[kind]
+        # PyTorch takes an array or a set for a list of numbers, and then nobody can say what they should be.
+        numbers = {name: make for name, make in OBJECTS.items() if name not in ("numpy array", "set")}
+        table = {"tensors": OBJECTS, "numbers": numbers, "flags": OBJECTS, "flag": FLAGS, "count": COUNTS, "choice": CHOICES}[kind]
         label = rng.choice(list(table))
         value = table[label]()
         opaque = not _is_the_same(value, current)
@@ -340,8 +346,10 @@ def _break_raw(rng: Random, call: Call) -> None:
 def _is_the_same(value: Any, current: Any) -> bool:
     number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
     if isinstance(number, (list, tuple)) and isinstance(current, (list, tuple)):
-        return list(number) == list(current)
-    return isinstance(number, (int, float, np.generic)) and bool(number == current)
+        return len(number) == len(current) and all(_is_the_same(a, b) for a, b in zip(number, current, strict=True))
+    if isinstance(current, Tensor):
+        return value is current
+    return number is current or (isinstance(number, (int, float, np.generic)) and bool(number == current))
 
 
 def _raw_names(call: Call) -> set[str]:
