@@ -538,6 +538,7 @@ def test_noise_of_an_input_that_is_no_float():
         (TypeError, r"dtype is torch\.int64, expected torch\.float32", lambda: lif.LIF(6, dtype=torch.long)),
         (ValueError, "bias is on meta, which holds no values", lambda: lif.LIF(6, bias=torch.ones(6, device="meta"), device="cpu")),
         (ValueError, "device is '', expected one that is there", lambda: lif.LIF(6, device="")),
+        (TypeError, "refractory_time is array", lambda: lif.RefractoryCubaLIF(6, refractory_time=np.ones(6))),
         (ValueError, "backend is array", lambda: lif.LIF(6, backend=np.ones(3))),
         (ValueError, "dt is too large", lambda: lif.LIF(6, dt=10**400)),
         (TypeError, "batch_first is 'no', expected True or False", lambda: lif.LIF(6, batch_first="no")),

@@ -6,6 +6,7 @@ extreme values.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from random import Random
@@ -392,6 +393,8 @@ def build(seed: int, number: int, mutate: bool = True) -> Call:
         elif kind != "function":
             raw_arguments(rng, call)
     if chance(rng, MUTATED) and mutate:
-        for _ in range(1 if chance(rng, 0.9) else 2):
-            break_one_thing(rng, call)
+        break_one_thing(rng, call)
+        if chance(rng, 0.1):
+            with contextlib.suppress(RuntimeError):  # what is broken already cannot always be broken further
+                break_one_thing(rng, call)
     return call

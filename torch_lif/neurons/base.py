@@ -319,7 +319,9 @@ class Neuron(nn.Module):
             self._draw_weights()
         for name, initial in self._initial.items():
             if initial.is_meta and not getattr(self, name).is_meta:
-                raise ValueError(f"{type(self).__name__}: {name} was made from a tensor on meta, which holds no values to reset it to")
+                raise ValueError(
+                    f"{type(self).__name__}: {name} was made from a tensor on meta, which holds no values to reset it to"
+                )
             self._assign(name, initial)
 
     def check_size(self, x: Tensor, synapses: int = 0) -> None:

@@ -25,7 +25,7 @@ from .._call import (
     split_state,
     weights,
 )
-from .._check import flag
+from .._check import flag, number
 from ..reference import CubaLIFResult, CubaLIFState
 from ..surrogate import SuperSpike, Surrogate
 from .base import EULER, Neuron, Value, value_text
@@ -248,7 +248,9 @@ class RefractoryCubaLIF(Neuron):
         for name, value in (("threshold", threshold), ("reset", reset), *((("leak", leak),) if leaky else ())):
             self.add_parameter(name, value, self.size, device=device, dtype=dtype)
         self.register_buffer("refractory_time", None)
-        if refractory_time is not None and (isinstance(refractory_time, Tensor) or refractory_time != 0):
+        if refractory_time is not None and not isinstance(refractory_time, Tensor):
+            refractory_time = number(owner, "refractory_time", refractory_time, "a number or a tensor") or None  # 0: no period
+        if refractory_time is not None:
             self.add_parameter(
                 "refractory_time", refractory_time, self.size, within=COUNT, trained=False, device=device, dtype=dtype
             )
