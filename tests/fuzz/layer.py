@@ -76,7 +76,8 @@ def run_module(call: Call, backend: str | None = None) -> tuple[nn.Module, Any]:
     layer = touched(layer, call.touch, making)
     arguments = dict(call.arguments)
     if type(arguments.get("generator")) is int:
-        device = arguments["x"].device if isinstance(arguments["x"], Tensor) else "cpu"
+        x = arguments["x"]
+        device = x.device if isinstance(x, Tensor) and not x.is_meta else "cpu"
         arguments["generator"] = torch.Generator(device).manual_seed(arguments["generator"])
     if not call.broken and call.rng("forward").random() < 0.1 and set(arguments) <= {"x", "record", "batch_first", "state"}:
         return layer, layer(arguments["x"])

@@ -96,6 +96,15 @@ def value_text(value: Tensor) -> str:
     return f"{value.item():g}" if value.numel() == 1 and not value.is_meta else str(tuple(value.shape))
 
 
+def _shown(value: Value) -> str:
+    """A value in an error: of many only their range."""
+    if not isinstance(value, Tensor):
+        return str(value)
+    if value.numel() == 1:
+        return f"{value.item():g}"
+    return f"from {value.min().item():g} to {value.max().item():g}"
+
+
 class Interval(nn.Module):
     """Holds a parameter as an unbounded number, so that its value stays within a range whatever a training step does: low +
     exp(raw), or with an upper bound low + (high - low) * sigmoid(raw)."""
@@ -112,7 +121,7 @@ class Interval(nn.Module):
         low, high = self.within.low, self.within.high
         if not bool(((value > low) & (value < high)).all()):
             raise ValueError(
-                f"a constrained parameter was set to {value}, expected values between {low:g} and {high:g}, not at an end"
+                f"a constrained parameter was set to {_shown(value)}, expected values between {low:g} and {high:g}, not at an end"
             )
         return torch.log(value - low) if high == math.inf else torch.logit((value - low) / (high - low))
 
@@ -159,7 +168,7 @@ class Neuron(nn.Module):
         if initial.dim() not in (0, len(shape)) or not all(n in (1, m) for n, m in zip(initial.shape, shape, strict=False)):
             raise ValueError(f"{owner}: {name} has shape {tuple(initial.shape)}, expected a number or shape {tuple(shape)}")
         if within != ANY and not initial.is_meta and not within.holds_all(initial):
-            raise ValueError(f"{owner}: {name} is {value}, expected values {within}")
+            raise ValueError(f"{owner}: {name} is {_shown(value)}, expected values {within}")
         # Not of shape (): fully_shard of PyTorch refuses parameters without a dimension.
         return initial.reshape((1,) * len(shape)) if initial.dim() == 0 else initial
 
@@ -385,7 +394,7 @@ class Neuron(nn.Module):
     def _check_range(self, name: str, value: Tensor, within: Range, when: str = "") -> None:
         """Reads the value, which on a GPU waits for it: for what is set once."""
         if within != ANY and not value.is_meta and not torch.compiler.is_compiling() and not within.holds_all(value):
-            raise ValueError(f"{type(self).__name__}: {name} was set to {value}, expected values {within}{when}")
+            raise ValueError(f"{type(self).__name__}: {name} was set to {_shown(value)}, expected values {within}{when}")
 
     def _check_leaks(self, dt: float) -> None:
         """A new time step has to fit the time constants."""
