@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import io
 import math
 
 import numpy
@@ -694,3 +695,15 @@ def test_errors_of_the_others():
 def test_public_names_have_docstrings():
     for name in norse.__all__:
         assert len(getattr(norse, name).__doc__) > 30, name
+
+
+def test_states_and_parameters_can_be_saved():
+    """torch.load refuses classes that it does not know."""
+    state = norse.LIFCell()(torch.rand(2, 3))[1]
+    memory = io.BytesIO()
+    torch.save((state, norse.LIFParameters()), memory)
+    memory.seek(0)
+    again, parameters = torch.load(memory)
+    assert type(again) is norse.LIFFeedForwardState
+    assert torch.equal(again.v, state.v)
+    assert torch.equal(parameters.v_th, torch.tensor(1.0))

@@ -76,3 +76,7 @@ class LIFParameters(NamedTuple):
 
 LI_DEFAULT, LIF_DEFAULT = LIParameters(), LIFParameters()
 """What the functions and modules take where no parameters are given."""
+
+
+# What a call returns can be saved, and loaded again by torch.load with its default of weights_only.
+torch.serialization.add_safe_globals([LIState, LIParameters, LIFState, LIFFeedForwardState, LIFParameters])
