@@ -117,6 +117,7 @@ TORCH_LIBRARY_IMPL(torch_lif, Meta, m) { LIF_NEURONS(DEVICE_KERNELS) }
 TORCH_LIBRARY_IMPL(torch_lif, CompositeExplicitAutograd, m) { LIF_NEURONS(DEVICE_KERNELS) }
 TORCH_LIBRARY_IMPL(torch_lif, NestedTensorCPU, m) { LIF_NEURONS(DEVICE_KERNELS) }
 TORCH_LIBRARY_IMPL(torch_lif, NestedTensorCUDA, m) { LIF_NEURONS(DEVICE_KERNELS) }
+TORCH_LIBRARY_IMPL(torch_lif, NestedTensorMeta, m) { LIF_NEURONS(DEVICE_KERNELS) }
 #define PASS_ON(name) m.impl(#name "_forward", torch::CppFunction::makeFallthrough());
 TORCH_LIBRARY_IMPL(torch_lif, AutogradNestedTensor, m) { LIF_NEURONS(PASS_ON) }
 // clang-format on
