@@ -373,6 +373,22 @@ def test_ranges_of_what_is_set(make, name, value):
     assert all(torch.equal(a, b) for a, b in zip(layer.state_dict().values(), before[0].values(), strict=True))
 
 
+def test_setting_what_would_lose_a_part():
+    layer = lif.LIF(6, threshold=torch.ones(6))
+    with pytest.raises(TypeError, match=r"threshold is torch\.complex64, expected a tensor of floating-point numbers"):
+        layer.threshold = torch.ones(6, dtype=torch.complex64)
+    with pytest.raises(ValueError, match=r"threshold is a torch\.sparse_coo tensor"):
+        layer.threshold = torch.ones(6).to_sparse()
+
+
+def test_a_refused_time_step_changes_no_range():
+    layer = lif.LI(6, tau_mem=1.0, tau_syn=5e-3)
+    with pytest.raises(ValueError, match="tau_syn was set to"):
+        layer.dt = 0.1
+    layer.tau_mem = 2e-3
+    assert layer.tau_mem.item() == pytest.approx(2e-3)
+
+
 def test_a_time_constant_below_the_time_step():
     """By forward Euler more than all would leak away."""
     with pytest.raises(ValueError, match=r"tau_mem is 0.0005, expected values of 0.001 or more"):

@@ -96,6 +96,13 @@ def value_text(value: Tensor) -> str:
     return f"{value.item():g}" if value.numel() == 1 and not value.is_meta else str(tuple(value.shape))
 
 
+def _convertible(owner: str, name: str, value: Tensor) -> Tensor:
+    """A tensor that a parameter can be made from without losing a part of it."""
+    if check_input(owner, value, name).dtype not in CONVERTIBLE:
+        raise TypeError(f"{owner}: {name} is {value.dtype}, expected a tensor of floating-point numbers")
+    return check_freed(owner, name, value)
+
+
 def _shown(value: Value) -> str:
     """A value in an error: of many only their range."""
     if not isinstance(value, Tensor):
@@ -159,10 +166,9 @@ class Neuron(nn.Module):
         if not isinstance(value, Tensor):
             own = torch.get_default_dtype()
             fits(owner, name, number(owner, name, value, "a number or a tensor"), own if dtype is None else dtype)
-        elif check_input(owner, value, name).dtype not in CONVERTIBLE:
-            raise TypeError(f"{owner}: {name} is {value.dtype}, expected a tensor of floating-point numbers")
         else:
-            own = check_freed(owner, name, value).dtype if value.is_floating_point() else torch.get_default_dtype()
+            value = _convertible(owner, name, value)
+            own = value.dtype if value.is_floating_point() else torch.get_default_dtype()
         dtype = own if dtype is None else dtype
         initial = torch.as_tensor(value, dtype=dtype, device=value.device if isinstance(value, Tensor) else "cpu").detach().clone()
         if initial.dim() not in (0, len(shape)) or not all(n in (1, m) for n, m in zip(initial.shape, shape, strict=False)):
@@ -378,6 +384,8 @@ class Neuron(nn.Module):
         if not isinstance(value, Tensor):
             value = number(owner, name, value, "a number or a tensor")
             fits(owner, name, value, getattr(self, own).dtype)
+        else:
+            _convertible(owner, name, value)
         with torch.no_grad():
             target: Tensor = getattr(self, own)
             new = torch.as_tensor(value, dtype=target.dtype, device=target.device)
@@ -397,13 +405,12 @@ class Neuron(nn.Module):
             raise ValueError(f"{type(self).__name__}: {name} was set to {_shown(value)}, expected values {within}{when}")
 
     def _check_leaks(self, dt: float) -> None:
-        """A new time step has to fit the time constants."""
-        for name, leak in self._leaks.items():
-            own = f"{leak.stored}_{name}"
-            within = leak.within(leak.stored, dt)
+        """A new time step has to fit all time constants."""
+        fresh = {f"{leak.stored}_{name}": leak.within(leak.stored, dt) for name, leak in self._leaks.items()}
+        for own, within in fresh.items():
             if within != self._ranges[own]:
                 self._check_range(own, getattr(self, own), within, f" with dt = {dt:g}")
-                self._ranges[own] = within
+        self._ranges.update(fresh)
 
     def extra_repr(self) -> str:
         size = self.size[0] if len(self.size) == 1 else self.size
