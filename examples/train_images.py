@@ -37,40 +37,40 @@ import torch_lif as lif
 
 DT = 1e-3
 """Length of a time step in seconds."""
+# Wide enough (1/alpha is a tenth of the threshold) to reach neurons that are far from spiking.
+SURROGATE = lif.SuperSpike(alpha=10.0)
+Neurons = lif.LIF | lif.CubaLIF | lif.ALIF | lif.RefractoryCubaLIF
 
 
-def make_neurons(kind: str, size: int, backend: str) -> lif.LIF | lif.CubaLIF | lif.ALIF:
+def make_neurons(kind: str, size: int, backend: str, surrogate: lif.Surrogate) -> Neurons:
     """The neurons of a hidden layer, by the name that --neuron knows them by."""
-    # A surrogate gradient wide enough (1/alpha is a tenth of the threshold) to reach neurons that are far from spiking.
-    surrogate = lif.SuperSpike(alpha=10.0)
-    recurrent = kind.endswith("-recurrent")
-    if kind == "cuba":
-        return lif.CubaLIF(size, tau_mem=20e-3, tau_syn=5e-3, max_spikes=1, surrogate=surrogate, dt=DT, backend=backend)
-    if kind in ("lif", "lif-recurrent"):
-        return lif.LIF(size, tau_mem=20e-3, recurrent=recurrent, max_spikes=1, surrogate=surrogate, dt=DT, backend=backend)
+    name, _, form = kind.partition("-")
+    common: dict[str, Any] = {
+        "tau_mem": 20e-3,
+        "recurrent": form == "recurrent",
+        "surrogate": surrogate,
+        "dt": DT,
+        "backend": backend,
+    }
+    if name == "lif":
+        return lif.LIF(size, max_spikes=2.0**16 if form == "multi" else 1, **common)
+    if name == "cuba":
+        return lif.CubaLIF(size, tau_syn=5e-3, max_spikes=2.0**16 if form == "multi" else 1, **common)
+    if name == "euler":
+        return lif.RefractoryCubaLIF(size, tau_syn=5e-3, **common)
     # Each spike raises the threshold by a tenth at first. The input is not scaled down by the membrane's leak, so that the same
     # connections drive it as strongly as the others.
-    return lif.ALIF(
-        size,
-        tau_mem=20e-3,
-        tau_adapt=100e-3,
-        adapt_scale=10.0,
-        norm_input=False,
-        recurrent=recurrent,
-        surrogate=surrogate,
-        dt=DT,
-        backend=backend,
-    )
+    return lif.ALIF(size, tau_adapt=100e-3, adapt_scale=10.0, norm_input=False, **common)
 
 
 class SpikingLayer(nn.Module):
     """All-to-all connections to spiking neurons, `kind` as for make_neurons."""
 
-    def __init__(self, inputs: int, size: int, steps: int, kind: str, backend: str) -> None:
+    def __init__(self, inputs: int, size: int, steps: int, kind: str, backend: str, surrogate: lif.Surrogate) -> None:
         super().__init__()
         self.steps = steps
         self.linear = nn.Linear(inputs, size)
-        self.neurons = make_neurons(kind, size, backend)
+        self.neurons = make_neurons(kind, size, backend, surrogate)
 
     def forward(self, x: Tensor, record: Sequence[str] = ()) -> lif.LIFResult | lif.ALIFResult:
         """x: (batch, steps, inputs), or (batch, 1, inputs) for an input that stands still. Its current is computed once, then read
@@ -98,10 +98,17 @@ class SpikingNetwork(nn.Module):
     """Spiking layers, read out by leaky integrators. `sizes`: of the input, the hidden layers and the output; `kind`: of neuron, as
     for make_neurons."""
 
-    def __init__(self, sizes: Sequence[int], steps: int, kind: str = "cuba", backend: str = "fused") -> None:
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        steps: int,
+        kind: str = "cuba",
+        backend: str = "fused",
+        surrogate: lif.Surrogate = SURROGATE,
+    ) -> None:
         super().__init__()
         self.steps = steps
-        self.layers = nn.ModuleList(SpikingLayer(m, n, steps, kind, backend) for m, n in itertools.pairwise(sizes[:-1]))
+        self.layers = nn.ModuleList(SpikingLayer(m, n, steps, kind, backend, surrogate) for m, n in itertools.pairwise(sizes[:-1]))
         self.linear = nn.Linear(sizes[-2], sizes[-1])
         self.readout = lif.LI(sizes[-1], tau_mem=10e-3, tau_syn=5e-3, dt=DT, backend=backend)
 
@@ -117,7 +124,9 @@ class SpikingNetwork(nn.Module):
 class Trainer:
     """The network, what trains it, and what happened so far."""
 
-    def __init__(self, settings: Mapping[str, Any], images: Images, device: torch.device) -> None:
+    def __init__(
+        self, settings: Mapping[str, Any], images: Images, device: torch.device, surrogate: lif.Surrogate = SURROGATE
+    ) -> None:
         torch.manual_seed(settings["seed"])
         self.shuffling = torch.Generator().manual_seed(settings["seed"])
         self.device = device
@@ -128,18 +137,18 @@ class Trainer:
         self.train_x, self.train_y = images.train_x[:limit].to(device), images.train_y[:limit].to(device)
         self.test_x, self.test_y = images.test_x.to(device), images.test_y.to(device)
         sizes = [images.train_x.shape[1], *settings["hidden"], len(images.classes)]
-        self.network = SpikingNetwork(sizes, settings["steps"], settings["neuron"], settings["backend"]).to(device)
+        self.network = SpikingNetwork(sizes, settings["steps"], settings["neuron"], settings["backend"], surrogate).to(device)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=settings["lr"])
         self.scheduler = torch.optim.lr_scheduler.ExponentialLR(self.optimizer, settings["lr_decay"])
         self.history: list[dict[str, Any]] = []
 
     def epoch(self, title: str) -> dict[str, Any]:
-        """One pass over the training images, then one over the test images; the row of it in the history."""
+        """One pass over the training images, then one over the test images; the row of it in the history. No title, no bar."""
         batches = torch.randperm(len(self.train_y), generator=self.shuffling).to(self.device).split(self.batch_size)
         totals = torch.zeros(3, device=self.device)
         learning_rate = self.scheduler.get_last_lr()[0]
         seen, start = 0, time.perf_counter()
-        with tqdm(batches, title, unit="step", leave=False, disable=None) as bar:
+        with tqdm(batches, title, unit="step", leave=False, disable=None if title else True) as bar:
             for step, batch in enumerate(bar):
                 totals += self.step(self.train_x[batch], self.train_y[batch])
                 seen += len(batch)
