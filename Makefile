@@ -1,4 +1,5 @@
 # make test    the whole suite          make train   train the example on real data
+# make test-long   its long sweep       make mutate  whether the tests notice what is broken (an hour)
 # make lint    ruff, clang-format, mypy make bench   a quick benchmark
 # make fuzz    100,000 random and broken calls (ARGS="--calls 5000 --seed 1"); make fuzz-asan the same under AddressSanitizer
 # make test-peers   the drop-ins of torch_lif.compat against the libraries themselves, which it installs
@@ -27,7 +28,7 @@ CHOSEN := $(VENV)/torch
 BUILT := build/built-with-venv
 endif
 
-.PHONY: build test test-peers fuzz fuzz-asan train bench lint format cuda-objects clean FORCE
+.PHONY: build test test-long mutate test-peers fuzz fuzz-asan train bench lint format cuda-objects clean FORCE
 
 build: $(BUILT)
 
@@ -49,6 +50,14 @@ $(BUILT): $(SOURCES) $(CHOSEN) | $(READY)
 
 test: $(READY) $(BUILT)
 	$(RUN) -m pytest $(ARGS)
+
+# Every case with every surrogate, and five times as many random calls.
+test-long: $(READY) $(BUILT)
+	TORCH_LIF_TESTS=long $(RUN) -m pytest tests/test_exact.py tests/test_gradients.py $(ARGS)
+
+# Breaks the C sources in some sixty places, one at a time: the tests have to notice each.
+mutate: $(READY) $(BUILT)
+	$(RUN) tests/mutate.py $(ARGS)
 
 fuzz: $(READY) $(BUILT)
 	$(RUN) -m tests.fuzz $(ARGS)

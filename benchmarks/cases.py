@@ -1,4 +1,5 @@
-"""The table of what is measured: a further neuron is one entry of CASES. Who measures up to it: contenders.py and peers.py."""
+"""The table of what is measured: a further neuron is one entry of CASES. Who measures up to it: contenders.py and
+peers.py."""
 
 from __future__ import annotations
 
@@ -12,28 +13,31 @@ import torch
 from torch import Tensor
 
 from torch_lif import _C, functional
-from torch_lif.surrogate import StepPWL, Surrogate
+from torch_lif.surrogate import SingleExponential, StepPWL, SuperSpike, Surrogate
 
 LEGEND = (
-    "T time steps, B batch, N neurons, X inputs a neuron, W state values a neuron, e bytes of an element of x, "
+    "T time steps, B batch, N neurons, X inputs per neuron, W state values per neuron, e bytes of an element of x, "
     "s bytes of a state value (4; float64: 8), C = ceil(T/16) checkpoints (T on CUDA with more than two synapses), "
-    "M bits of the mask a neuron-step (1; li: 0); parameters and their gradients, N values each, are left out"
+    "M bits of the mask per neuron-step (1; li: 0); parameters and their gradients, N values each, are left out"
 )
 WITH_PARAMETERS = "+parameters"
 """Behind a case's name: the gradients of all its parameters too."""
 FORWARD = "T*B*N*(X + 1)*e + B*N*W*s"
 """Reads x; writes the output and the last state."""
 TRAINING = "T*B*N*(3*X + 2)*e + B*N*W*s*(2*C + 1)"
-"""The forward writes checkpoints too; the backward reads x, the output's gradient and the checkpoints, and writes x's gradient."""
+"""The forward writes checkpoints too; the backward reads x, the output's gradient and the checkpoints, and writes x's
+gradient."""
 SAVED = "T*B*N*(3*X + 2)*e + B*N*W*s*(2*T + 1)"
 """As TRAINING, with a state for every step."""
 MASKED = "T*B*N*(2*X + 2)*e + T*B*N*M/4 + B*N*W*s"
-"""The forward writes a bit a neuron-step, or none; the backward reads them and the output's gradient, but not x, and writes x's."""
+"""The forward writes a bit per neuron-step, or none; the backward reads them and the output's gradient, but not x, and
+writes x's."""
 MODES = {"recompute": TRAINING, "save": SAVED, "mask": MASKED}
-"""Fewest bytes of a training call, by what the backward finds of the forward: names as of the functions' argument `memory`."""
+"""Fewest bytes of a training call, by what the backward finds of the forward: names as of the functions' argument
+`memory`."""
 KEPT = {"recompute": "B*N*W*s*C", "save": "B*N*W*s*T", "mask": "T*B*N*M/8"}
-"""Bytes that the forward leaves to the backward, beside x (with the mask it is not read): the part of MODES written once and read
-once."""
+"""Bytes that the forward leaves to the backward, beside x (with the mask it is not read): the part of MODES written
+once and read once."""
 MODE_OF_OTHERS = "recompute"
 """Whose bytes count for what has no such modes: loops and other libraries. They move more."""
 
@@ -59,11 +63,11 @@ class Shape(NamedTuple):
 class Case:
     """A neuron to be measured.
 
-    name: on the command line and in reports.
-    neuron: the function's name in torch_lif.functional and torch_lif.reference, and the op's.
-    parameters: the value of the first and of the last neuron, spaced evenly between: each neuron has its own.
-    drive: x is uniform in [0, drive); chosen so that neurons spike about every tenth step. Sequences shorter than CHARGED get
-        more, or hardly a neuron would spike before they end.
+    name: on the command line and in reports. neuron: the function's name in torch_lif.functional and
+    torch_lif.reference, and the op's. parameters: the value of the first and of the last neuron, spaced evenly between:
+    each neuron has its own. drive: x is uniform in [0, drive); chosen so that neurons spike about every tenth step.
+    Sequences shorter than CHARGED get more, or hardly a neuron would spike before they end. surrogate: that of the
+    library which the neuron comes from; None where nothing spikes. options: what else a call is given.
     order: integrators from the input to the membrane, which charge it as that power of time.
     states: W of the formulas. Parameters and their gradients are left out of these: they do not grow with T.
     modes: the memory modes that the function knows.
@@ -79,6 +83,8 @@ class Case:
     synapses: int = 0
     modes: tuple[str, ...] = ("recompute", "save")
     trainable: bool = False
+    surrogate: Surrogate | None = None
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def family(self) -> str:
@@ -86,8 +92,8 @@ class Case:
         return self.name.removesuffix(WITH_PARAMETERS)
 
     def with_parameters(self) -> Case:
-        """The case with gradients of all parameters. They are sums over time of what the backward in the mode `recompute` has at
-        hand for the gradient of x too: its fewest bytes stay as they are."""
+        """The case with gradients of all parameters. They are sums over time of what the backward in the mode
+        `recompute` has at hand for the gradient of x too: its fewest bytes stay as they are."""
         return self if self.trainable else dataclasses.replace(self, name=self.name + WITH_PARAMETERS, trainable=True)
 
     @property
@@ -100,12 +106,6 @@ class Case:
         return ["x", *(self.differentiable if self.trainable else ())]
 
     @property
-    def surrogate(self) -> Surrogate | None:
-        """The function's default; None where nothing spikes."""
-        known = inspect.signature(getattr(functional, self.neuron)).parameters
-        return known["surrogate"].default if self.spiking else None
-
-    @property
     def differentiable(self) -> list[str]:
         """The parameters that have gradients: a refractory period has none."""
         return [name for name in self.parameters if name != "refractory"]
@@ -115,8 +115,8 @@ class Case:
         return _C.neurons()[self.neuron]["spiking"]
 
     def modes_for(self, surrogate: Surrogate | None = None) -> list[str]:
-        """The modes to be measured, of those that can be asked for. One bit is enough where the surrogate is a window and no
-        parameter has a gradient. Where nothing spikes either, checkpoints would be written for nobody."""
+        """The modes to be measured, of those that can be asked for. One bit is enough where the surrogate is a window
+        and no parameter has a gradient. Where nothing spikes either, checkpoints would be written for nobody."""
         if not selectable(self.neuron):
             return []
         mask = (not self.spiking or isinstance(surrogate or self.surrogate, StepPWL)) and not self.trainable
@@ -127,12 +127,14 @@ class Case:
         """Fewest bytes that a pass moves, in the symbols of LEGEND."""
         return FORWARD if pass_name == "forward" else MODES[mode]
 
-    def bytes_moved(self, pass_name: str, shape: Shape, dtype: torch.dtype, device: str, mode: str = MODE_OF_OTHERS) -> int:
+    def bytes_moved(
+        self, pass_name: str, shape: Shape, dtype: torch.dtype, device: str, mode: str = MODE_OF_OTHERS
+    ) -> int:
         """The formula's value."""
         return self.evaluate(self.formula(pass_name, mode), shape, dtype, device)
 
     def evaluate(self, formula: str, shape: Shape, dtype: torch.dtype, device: str) -> int:
-        interval = 1 if device == "cuda" and self.synapses > 2 else 16  # checkpoint_interval() of csrc/ops/launch.cpp
+        interval = 1 if device == "cuda" and self.synapses > 2 else 16  # choose_memory() of csrc/ops/kernels.cpp
         values = {
             "T": shape.steps,
             "B": shape.batch,
@@ -147,8 +149,19 @@ class Case:
         return int(eval(formula, {"__builtins__": {}}, values))  # evaluated, so that what is printed is what is used
 
 
+COUNTING = {"max_spikes": 2.0**16}
+"""A membrane may spike several times in a step, as in Rockpool."""
 PLAIN = (
-    Case("lif", "lif", {"decay_mem": (0.90, 0.97), "threshold": (0.9, 1.1)}, drive=0.3, states=1, modes=tuple(MODES)),
+    Case(
+        "lif",
+        "lif",
+        {"decay_mem": (0.90, 0.97), "threshold": (0.9, 1.1)},
+        drive=0.3,
+        states=1,
+        modes=tuple(MODES),
+        surrogate=StepPWL(),
+        options=COUNTING,
+    ),
     Case(
         "cuba-lif",
         "lif",
@@ -158,6 +171,8 @@ PLAIN = (
         order=2,
         synapses=1,
         modes=tuple(MODES),
+        surrogate=StepPWL(),
+        options=COUNTING,
     ),
     Case(
         "alif",
@@ -165,26 +180,29 @@ PLAIN = (
         {"decay_mem": (0.90, 0.97), "decay_adapt": (0.98, 0.99), "threshold": (0.9, 1.1), "adapt_scale": (5.0, 10.0)},
         drive=6.0,
         states=2,
+        surrogate=SingleExponential(),
     ),
     Case(
-        "cuba-refractory",
-        "cuba_lif",
+        "euler-lif",
+        "euler_lif",
         {
             "rate_mem": (0.03, 0.1),
             "rate_syn": (0.05, 0.2),
             "threshold": (0.9, 1.1),
             "leak": (0.0, 0.1),
-            "reset": (-0.1, 0.0),
+            "reset_value": (-0.1, 0.0),
             "refractory": (1.0, 3.0),
         },
         drive=0.9,
         states=3,
         order=2,
+        surrogate=SuperSpike(),
+        options={"synapse_update": "membrane_first"},
     ),
     Case(
         "li",
         "li",
-        {"rate_mem": (0.05, 0.15), "rate_syn": (0.1, 0.3), "v_leak": (0.0, 0.1)},
+        {"rate_mem": (0.05, 0.15), "rate_syn": (0.1, 0.3), "leak": (0.0, 0.1)},
         drive=1.0,
         states=2,
         modes=tuple(MODES),
@@ -216,7 +234,8 @@ class Problem:
 
 
 def build(case: Case, shape: Shape, dtype: torch.dtype, device: str, surrogate: Surrogate | None = None) -> Problem:
-    """The same tensors for every implementation, batch first as is the default of torch_lif. surrogate: default: the neuron's."""
+    """The same tensors for every implementation, batch first as is the default of torch_lif. surrogate: default: the
+    case's."""
     generator = torch.Generator(device).manual_seed(1)
 
     def uniform(width: int, high: float) -> Tensor:
@@ -232,6 +251,7 @@ def build(case: Case, shape: Shape, dtype: torch.dtype, device: str, surrogate: 
             value = value.unsqueeze(1).expand(shape.neurons, case.synapses).contiguous()
         arguments[name] = value.requires_grad_(case.trainable and name in case.differentiable)
     leaves = [x, *(value for value in arguments.values() if value.requires_grad)]
+    arguments |= case.options
     if case.spiking:
         arguments["surrogate"] = surrogate or case.surrogate
     if case.synapses:
@@ -252,4 +272,7 @@ def forward_backward(implementation: Implementation, problem: Problem) -> tuple[
     return torch.autograd.grad(implementation(problem), problem.leaves, problem.grad_out)
 
 
-PASSES: dict[str, Callable[[Implementation, Problem], object]] = {"forward": forward, "forward+backward": forward_backward}
+PASSES: dict[str, Callable[[Implementation, Problem], object]] = {
+    "forward": forward,
+    "forward+backward": forward_backward,
+}

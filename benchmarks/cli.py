@@ -1,4 +1,4 @@
-"""The command line: python -m benchmarks layer|network|scaling|report."""
+"""The command line: python -m benchmarks layer|network|scaling|report|show."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import layer, machine, network
-from .report import Report
+from .report import Report, read
 
 
 def without_folders(arguments: Sequence[str]) -> list[str]:
     """The command line as a report shows it: where its JSON went on this machine is nobody's business."""
     before = ["", *arguments]
-    return [Path(text).name if previous == "--json" else text for previous, text in zip(before, arguments, strict=False)]
+    return [
+        Path(text).name if previous == "--json" else text for previous, text in zip(before, arguments, strict=False)
+    ]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,11 +28,17 @@ def parser() -> argparse.ArgumentParser:
     layer.add_options(p)
     p.add_argument("--shapes", type=layer.parse_shapes, metavar="TxBxN,...", help="time steps, batch and neurons")
     network.add_options(commands.add_parser("network", help="a training step of linear layers with neurons"))
-    layer.add_options(commands.add_parser("scaling", help="cost against time steps, batch and neurons; default case: lif"))
+    layer.add_options(
+        commands.add_parser("scaling", help="cost against time steps, batch and neurons; default case: lif")
+    )
     p = commands.add_parser("report", help="a page and plots from the JSON of runs")
     p.add_argument("files", nargs="+", type=Path, metavar="JSON", help="what the other subcommands have written")
-    p.add_argument("--out", type=Path, default=Path("runs/benchmarks/report.md"), help="default: runs/benchmarks/report.md")
-    p.add_argument("--figures", type=Path, help="folder of the plots; default: <page>-figures beside the page")
+    p.add_argument(
+        "--out", type=Path, default=Path("runs/benchmarks/report.md"), help="default: runs/benchmarks/report.md"
+    )
+    p.add_argument("--figures", type=Path, help="folder of the plots; default: that of the page's name, beside it")
+    p = commands.add_parser("show", help="all rows of a run, from its JSON")
+    p.add_argument("files", nargs="+", type=Path, metavar="JSON", help="what the other subcommands have written")
     return root
 
 
@@ -39,12 +47,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     p = parser()
     a = p.parse_args(arguments)
-    if a.command == "report":
-        from . import page  # needs matplotlib
-
+    if a.command in ("report", "show"):
         for file in a.files:
             if not file.exists():
                 p.error(f"{file} does not exist")
+        if a.command == "show":
+            for found in map(read, a.files):
+                print(found.command, found.header(), found.table(), sep="\n\n", end="\n\n")
+            return 0
+        from . import page  # needs matplotlib
+
         print("written:", *page.write(a.files, a.out, a.figures))
         return 0
     if a.command != "network":

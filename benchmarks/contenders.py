@@ -1,4 +1,5 @@
-"""Who is measured: torch_lif by memory mode, the plain loop, the loop compiled, the loop as a CUDA graph. Libraries: peers.py."""
+"""Who is measured: torch_lif by memory mode, the plain loop, the loop compiled, the loop as a CUDA graph. Libraries:
+peers.py."""
 
 from __future__ import annotations
 
@@ -23,15 +24,13 @@ GRAPH = " (graph)"
 class Contender:
     """Something that runs a case.
 
-    name: in reports. call: its forward pass. remark: what is not the same work as the baseline's.
-    mode: the memory mode asked for; None where there is none to ask for, or where it chooses by itself.
-    passes: which of PASSES differ from another contender's. None: all.
-    graph: timed under replay. fused: its loop over time is not in Python; what is not is left out beyond a run's `loop_limit`.
-    replays: whether a fused one is timed under replay too, for a CUDA graph can hold its calls.
-    devices, cases, dtypes: where it takes part; None: everywhere.
-    prepare: makes the problem its own (layout, layer), which is not timed. expected: the output by its own equations, for a
-        prepared problem; None: those of the baseline are its own.
-    on_request: takes part only if it is named.
+    name: in reports. call: its forward pass. remark: what is not the same work as the baseline's. mode: the memory mode
+    asked for; None where there is none to ask for, or where it chooses by itself. passes: which of PASSES differ from
+    another contender's. None: all. graph: timed under replay. fused: its loop over time is not in Python; what is not
+    is left out beyond a run's `loop_limit`. replays: whether a fused one is timed under replay too, for a CUDA graph
+    can hold its calls. devices, cases, dtypes: where it takes part; None: everywhere. prepare: makes the problem its
+    own (layout, layer), which is not timed. expected: the output by its own equations, for a prepared problem; None:
+    those of the baseline are its own. on_request: takes part only if it is named.
     """
 
     name: str
@@ -71,20 +70,23 @@ def loop(problem: Problem) -> Tensor:
 
 
 class CompiledStep:
-    """A plain loop over time whose step is compiled by torch.compile: the reference over one time step, from state to state."""
+    """A plain loop over time whose step is compiled by torch.compile: the reference over one time step, from state to
+    state."""
 
     def __init__(self) -> None:
         self.known: tuple[object, ...] = ()
         self.step: Callable[..., tuple[Tensor, tuple[Tensor | None, ...]]] | None = None
 
     def __call__(self, problem: Problem) -> Tensor:
-        # Anew for each shape: shapes known at compile time make the fastest step. With fullgraph, more recompilations than PyTorch
-        # allows are an error, not a silent way back to the plain loop.
+        # Anew for each shape: shapes known at compile time make the fastest step. With fullgraph, more recompilations
+        # than PyTorch allows are an error, not a silent way back to the plain loop.
         if self.known != (problem.case.name, problem.x.dtype, problem.x.device, problem.x.shape):
             torch._dynamo.reset()
             function = getattr(reference, problem.case.neuron)
 
-            def step(x: Tensor, state: Sequence[Tensor], arguments: dict[str, Any]) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+            def step(
+                x: Tensor, state: Sequence[Tensor], arguments: dict[str, Any]
+            ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
                 out, after, _ = function(x.unsqueeze(1), state=state, **arguments)
                 return out.squeeze(1), tuple(after)
 
@@ -132,7 +134,9 @@ def variants(contender: Contender, case: Case, device: str, surrogate: Surrogate
     for mode in case.modes_for(surrogate) if contender.name == OURS else ():
         # Without a gradient all modes are the same call.
         found.append(
-            dataclasses.replace(contender, name=f"{OURS} {mode}", call=fused(mode), mode=mode, passes=("forward+backward",))
+            dataclasses.replace(
+                contender, name=f"{OURS} {mode}", call=fused(mode), mode=mode, passes=("forward+backward",)
+            )
         )
     if device == "cuda" and contender.fused and contender.replays:
         found += [dataclasses.replace(one, name=one.name + GRAPH, graph=True, remark="kernel time") for one in found]
@@ -140,8 +144,8 @@ def variants(contender: Contender, case: Case, device: str, surrogate: Surrogate
 
 
 def mode_in_use(call: Implementation, problem: Problem, shape: Shape) -> str:
-    """The memory mode that a call of ours chose, told by what its forward keeps for its backward beside the arguments; RuntimeError
-    if that is no mode's."""
+    """The memory mode that a call of ours chose, told by what its forward keeps for its backward beside the arguments;
+    RuntimeError if that is no mode's."""
     kept: list[Tensor] = []
 
     def keep(tensor: Tensor) -> Tensor:
@@ -155,7 +159,9 @@ def mode_in_use(call: Implementation, problem: Problem, shape: Shape) -> str:
     del out
     total, bits = sum(t.nbytes for t in kept), not any(t.is_floating_point() for t in kept)
     case, dtype, device = problem.case, problem.x.dtype, problem.x.device.type
-    expected = {mode: case.evaluate(KEPT[mode], shape, dtype, device) for mode in case.modes if bits == (mode == "mask")}
+    expected = {
+        mode: case.evaluate(KEPT[mode], shape, dtype, device) for mode in case.modes if bits == (mode == "mask")
+    }
     # Bits come in words, of 32 at most.
     padding = 4 * max(shape.steps * shape.batch, shape.batch * shape.neurons) if bits else 0
     for mode, size in expected.items():

@@ -38,7 +38,8 @@ CENTRE = {"cpu": Shape(250, 16, 512), "cuda": Shape(500, 16, 4096)}
 QUICK_CENTRE = {"cpu": Shape(100, 4, 256), "cuda": Shape(200, 16, 1024)}
 FACTORS, QUICK_FACTORS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4), (1 / 4, 1, 4)
 LOOP_LIMIT = {"cpu": 8 * 2**20, "cuda": 256 * 2**20}
-"""`scaling`: largest number of neuron-steps that the plain loop is measured for; beyond it takes seconds, or all memory."""
+"""`scaling`: largest number of neuron-steps that the plain loop is measured for; beyond it takes seconds, or all
+memory."""
 CHILD_SECONDS = 900
 """How long a contender in a process of its own may take before it counts as failed."""
 
@@ -49,7 +50,9 @@ def parse_shapes(text: str) -> list[Shape]:
     for part in text.split(","):
         numbers = part.strip().split("x")
         if len(numbers) != 3 or not all(n.isascii() and n.isdigit() and int(n) > 0 for n in numbers):
-            raise argparse.ArgumentTypeError(f"shape {part!r}, expected TxBxN, numbers above 0, such as 500x16x512,100x8x128")
+            raise argparse.ArgumentTypeError(
+                f"shape {part!r}, expected TxBxN, numbers above 0, such as 500x16x512,100x8x128"
+            )
         shapes.append(Shape(*map(int, numbers)))
     return shapes
 
@@ -82,10 +85,16 @@ def add_timing_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--threads", type=int, help="CPU threads, default: PyTorch's")
     p.add_argument("--repeats", type=int, help=f"fewest repeats, default: {budgets['repeats']}")
     p.add_argument("--min-time", type=float, help=f"fewest seconds of repeats, default: {budgets['min_time']}")
-    p.add_argument("--max-time", type=float, help=f"seconds after which no repeat starts, default: {budgets['max_time']}")
-    p.add_argument("--time-limit", type=seconds, metavar="SECONDS", help="of the whole run: then no further row is begun")
+    p.add_argument(
+        "--max-time", type=float, help=f"seconds after which no repeat starts, default: {budgets['max_time']}"
+    )
+    p.add_argument(
+        "--time-limit", type=seconds, metavar="SECONDS", help="of the whole run: then no further row is begun"
+    )
     p.add_argument("--quick", action="store_true", help="small shapes, few repeats: under a minute")
-    p.add_argument("--keep-memory", action="store_true", help="CPU: let malloc keep freed memory, to be rid of page faults")
+    p.add_argument(
+        "--keep-memory", action="store_true", help="CPU: let malloc keep freed memory, to be rid of page faults"
+    )
     p.add_argument("--json", type=Path, metavar="FILE", help="default: runs/benchmarks/<subcommand>-<device>.json")
 
 
@@ -101,9 +110,11 @@ def add_options(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--cases", nargs="+", dest="more_cases", metavar="CASE", default=[], help="the same")
     p.add_argument("--dtypes", "--dtype", nargs="+", choices=DTYPES, help="of the sequences; default: float32 bfloat16")
-    p.add_argument("--surrogate", choices=SURROGATES, help="default: each neuron's own")
+    p.add_argument("--surrogate", choices=SURROGATES, help="default: that of the library which the neuron comes from")
     p.add_argument("--trainable", action="store_true", help="gradients of all parameters, in all cases")
-    p.add_argument("--contenders", nargs="+", choices=known, metavar="NAME", help=f"default: all; known: {', '.join(known)}")
+    p.add_argument(
+        "--contenders", nargs="+", choices=known, metavar="NAME", help=f"default: all; known: {', '.join(known)}"
+    )
     p.add_argument("--no-eager", action="store_true", help="leave out the plain loop, and with it the check of results")
     p.add_argument("--no-peers", action="store_true", help="leave out other libraries")
     p.add_argument(
@@ -116,28 +127,31 @@ def add_options(p: argparse.ArgumentParser) -> None:
 
 
 def method(meter: Meter, a: argparse.Namespace) -> list[str]:
-    """How the figures were come by, for whoever reads them."""
+    """How the figures were measured, for whoever reads them."""
     cuda = meter.device == "cuda"
-    cache = f"cache: cold, flushed before each repeat by {meter.flush_bytes // 2**20} MiB; {'L2' if cuda else 'last level'}: "
+    cache = (
+        f"cache: cold, flushed before each repeat by {meter.flush_bytes // 2**20} MiB; "
+        f"{'L2' if cuda else 'last level'}: "
+    )
     cache += f"{meter.cache // 2**20} MiB"
     if meter.flush_bytes <= meter.cache:
         cache += ", which is NOT smaller: arrays may have stayed in it"
     if cuda:
         clock = (
-            "device events round each repeat, host time included, for the GPU is idle when it starts; (graph): replay of a CUDA "
+            "device events around each repeat; the GPU is idle when a repeat starts, so that the host's time counts; "
+            "(graph): replays of a CUDA graph, launched while the flush runs, so that only kernels count; in a row: "
+            "wall clock of calls one after another, cache not flushed; peak MiB: the most that PyTorch had allocated "
+            "during a call, with its inputs and outputs"
         )
-        clock += (
-            "graph, launched while the flush runs: kernel time; in a row: wall clock of calls after another, cache not flushed; "
-        )
-        clock += "peak MiB: most that PyTorch had allocated during a call, with its inputs and outputs"
     else:
         clock = "wall clock, with the allocation and release of results; "
         if a.keep_memory:
-            clock += "malloc was told to keep freed memory (--keep-memory), which it does not by default"
+            clock += "malloc was told to keep freed memory (--keep-memory), which it does not do by default"
         else:
             clock += "large ones come from the system and go back to it in each call (--keep-memory: they do not)"
         clock += (
-            "; faults: estimated share of page faults; others: CPUs busy with other processes; peak memory: PyTorch counts none"
+            "; faults: estimated share of page faults; others: CPUs that other processes kept busy; peak memory: "
+            "PyTorch counts none"
         )
     return [cache, f"time: {clock}"]
 
@@ -146,22 +160,26 @@ def layer_method(a: argparse.Namespace, cases: Sequence[Case], device: str) -> l
     checked = (
         "results were NOT checked (--no-eager)"
         if a.no_eager
-        else f"speed-up: over {BASELINE}; outputs were compared with its first, other libraries' with loops of their own equations"
+        else f"speed-up: over {BASELINE}; before timing, outputs were compared with its own, other libraries' with "
+        "loops of their own equations"
     )
     lines = [
-        f"forward: no gradients; forward+backward: gradients of x, and of all parameters where the case says {WITH_PARAMETERS}; "
-        "batch first, parameters differ by neuron; compilation, lazy or not, lies before the first repeat",
+        "forward: no gradients; forward+backward: gradients of x, and of all parameters where the case says "
+        f"{WITH_PARAMETERS}; batch first; parameters differ by neuron; compilation happens before the first repeat",
         f"surrogates: {surrogates_of(a, cases)}",
-        f"ms: median; Mns/s: million neuron-steps a second; GB/s: fewest bytes/median; of copy: GB/s over copy's; {checked}",
-        f"keeps: what the forward leaves to the backward; what has no such modes is counted with the bytes of {MODE_OF_OTHERS}",
+        "ms: median; Mns/s: million neuron-steps per second; GB/s: fewest bytes / median; of copy: GB/s / the copy's; "
+        f"{checked}",
+        "keeps: what the forward leaves to the backward; whatever has no such modes is counted with the bytes of "
+        f"{MODE_OF_OTHERS}",
     ]
     if device == "cuda":
         lines.append(
-            "x * 2 in a row: the same pass of PyTorch's x * 2, called in a row: what autograd and a launch cost by themselves"
+            "x * 2 in a row: the same pass of PyTorch's x * 2, called in a row: what autograd and a launch cost alone"
         )
     if a.loop_limit is not None:
         lines.append(
-            f"not timed beyond {a.loop_limit} neuron-steps: loops over time in Python; {BASELINE} then checks others, no more"
+            f"not timed beyond {a.loop_limit} neuron-steps: loops over time in Python; {BASELINE} then only checks "
+            "others"
         )
     absent = ", ".join(peers.missing())
     return lines if a.no_peers or not absent else [*lines, f"not installed: {absent}"]
@@ -173,7 +191,10 @@ def surrogates_of(a: argparse.Namespace, cases: Sequence[Case]) -> str:
         return f"{SURROGATES[a.surrogate]()} for all"
     found = {case.family: str(case.surrogate) for case in spiking}
     return (
-        "the neurons' defaults: " + ", ".join(f"{family} {surrogate}" for family, surrogate in found.items()) if found else "none"
+        "those of the libraries that the neurons come from: "
+        + ", ".join(f"{family} {surrogate}" for family, surrogate in found.items())
+        if found
+        else "none"
     )
 
 
@@ -183,11 +204,16 @@ def select(a: argparse.Namespace, device: str) -> list[Contender]:
         every = peers.all_contenders()
         return [every[name] for name in a.contenders]
     found = CONTENDERS if a.no_peers else peers.all_contenders()
-    return [c for name, c in found.items() if not (name.startswith(BASELINE) and a.no_eager) and not takes_long(c, a, device)]
+    return [
+        c
+        for name, c in found.items()
+        if not (name.startswith(BASELINE) and a.no_eager) and not takes_long(c, a, device)
+    ]
 
 
 def takes_long(contender: Contender, a: argparse.Namespace, device: str) -> bool:
-    """Whether it takes part only if it is named: it compiles, or it needs a process of its own in a run that is to be quick."""
+    """Whether it takes part only if it is named: it compiles, or it needs a process of its own in a run that is to be
+    quick."""
     return device in contender.on_request or (a.quick and bool(contender.on_request or peers.elsewhere(contender.name)))
 
 
@@ -246,13 +272,19 @@ def run(p: argparse.ArgumentParser, a: argparse.Namespace, meter: Meter, report:
     known = CONTENDERS if a.no_peers else peers.all_contenders()
     left_out = [] if a.contenders or scaling else [name for name, c in known.items() if takes_long(c, a, meter.device)]
     if left_out:
-        report.method.append(f"left out, unless named by --contenders, for they take long: {', '.join(left_out)}")
+        report.method.append(f"left out, unless named by --contenders, because they take long: {', '.join(left_out)}")
 
     each = options_for(a, dtypes)
     deadline = Deadline(a.time_limit)
     # A part is what is compared with each other.
     parts = [
-        (options, case, axis, shape, [c for c in here if not (scaling and c.name == BASELINE and too_large(shape, meter.device))])
+        (
+            options,
+            case,
+            axis,
+            shape,
+            [c for c in here if not (scaling and c.name == BASELINE and too_large(shape, meter.device))],
+        )
         for options in each
         for case in cases
         for axis, shape in shapes
@@ -273,7 +305,9 @@ def run(p: argparse.ArgumentParser, a: argparse.Namespace, meter: Meter, report:
         if not scaling:
             run_elsewhere(contenders, cases, [shape for _, shape in shapes], dtypes, a, report, bar, deadline)
     if bar.n < total:
-        report.method.append(f"stopped by --time-limit {a.time_limit:g}: {total - bar.n} of {total} rows were not measured")
+        report.method.append(
+            f"stopped by --time-limit {a.time_limit:g}: {total - bar.n} of {total} rows were not measured"
+        )
 
 
 def options_for(a: argparse.Namespace, dtypes: Sequence[str]) -> list[suite.Options]:
@@ -296,21 +330,33 @@ def run_elsewhere(
     bar: tqdm,
     deadline: Deadline,
 ) -> None:
-    """Contenders that need another environment than this process has, each in a process of its own. What it does not measure in its
-    time is reported as failed."""
+    """Contenders that need another environment than this process has, each in a process of its own. What it does not
+    measure in its time is reported as failed."""
     device = report.machine["device"]
     for contender in contenders:
         environment = peers.elsewhere(contender.name)
         each = options_for(a, dtypes)
         part = [
-            case.name for case in cases if any(suite.taking_part([contender], case, s, o, device) for s in shapes for o in each)
+            case.name
+            for case in cases
+            if any(suite.taking_part([contender], case, s, o, device) for s in shapes for o in each)
         ]
         if not environment or not part:
             continue
         bar.set_description(contender.name)
         folder = Path(tempfile.mkdtemp())
         path = folder / "rows.json"
-        command = [sys.executable, "-m", "benchmarks", "layer", *part, "--contenders", contender.name, "--json", str(path)]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks",
+            "layer",
+            *part,
+            "--contenders",
+            contender.name,
+            "--json",
+            str(path),
+        ]
         command += ["--shapes", ",".join(map(str, shapes)), "--device", device, "--dtypes", *dtypes]
         command += ["--threads", str(report.machine["threads"]), *(["--surrogate", a.surrogate] if a.surrogate else [])]
         command += [*(["--quick"] if a.quick else []), *(["--keep-memory"] if a.keep_memory else [])]
@@ -321,7 +367,11 @@ def run_elsewhere(
             command += ["--loop-limit", f"1x1x{a.loop_limit}"]
         timeout = min(CHILD_SECONDS, max(deadline.left(), 0.1))
         root = str(Path(__file__).parent.parent)
-        variables = os.environ | environment | {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+        variables = (
+            os.environ
+            | environment
+            | {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+        )
         error = "ended without a result"
         try:
             done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=timeout, check=False)
@@ -337,7 +387,15 @@ def run_elsewhere(
                 for one in suite.taking_part([contender], case, shape, options, device):
                     for pass_name in suite.passes_of(one, case):
                         row = Row(
-                            case.name, one.name, pass_name, tuple(shape), options.dtype_name, "", 0, remark=one.remark, error=error
+                            case.name,
+                            one.name,
+                            pass_name,
+                            tuple(shape),
+                            options.dtype_name,
+                            "",
+                            0,
+                            remark=one.remark,
+                            error=error,
                         )
                         if row.title not in found:
                             report.rows.append(row)

@@ -59,7 +59,8 @@ def own_cpus() -> set[int]:
 
 
 def busy_seconds() -> float | None:
-    """CPU time that all processes have taken on our CPUs, and what a hypervisor has stolen; None if the system does not tell."""
+    """CPU time that all processes have taken on our CPUs, and what a hypervisor has stolen; None if the system does not
+    tell."""
     names = {f"cpu{k}" for k in own_cpus()}
     ticks = 0
     for line in _read(Path("/proc/stat")).splitlines():
@@ -87,7 +88,8 @@ class Others:
 
 
 def cache_bytes(device: str) -> int:
-    """What has to be displaced for the next call to find its arrays in memory only; a guess where the system does not tell."""
+    """What has to be displaced for the next call to find its arrays in memory only; a guess where the system does not
+    tell."""
     if device == "cuda":
         return int(getattr(torch.cuda.get_device_properties(), "L2_cache_size", 0)) or 128 * 2**20
     return last_level_cache() or 64 * 2**20

@@ -28,8 +28,8 @@ WARM_UP = 0.1
 
 
 class Budget(NamedTuple):
-    """How long a call is measured: at least `repeats` times, and on until `min_time` seconds or MOST_SAMPLES; but no more than
-    `max_time` seconds with the flushes; three times whatever it takes."""
+    """How long a call is measured: at least `repeats` times, and on until `min_time` seconds or MOST_SAMPLES; but no
+    more than `max_time` seconds with the flushes; three times whatever it takes."""
 
     repeats: int
     min_time: float
@@ -49,9 +49,9 @@ class Deadline:
 
 @dataclasses.dataclass
 class Measurement:
-    """samples: seconds of each repeat. peak: most bytes allocated during a call, with its inputs and outputs (CUDA; PyTorch counts
-    none on the CPU). back_to_back: seconds a call when many follow each other (CUDA). faults: page faults a repeat (CPU). others:
-    CPUs that other processes kept busy meanwhile."""
+    """samples: seconds of each repeat. peak: most bytes allocated during a call, with its inputs and outputs (CUDA;
+    PyTorch counts none on the CPU). back_to_back: seconds a call when many follow each other (CUDA). faults: page
+    faults a repeat (CPU). others: CPUs that other processes kept busy meanwhile."""
 
     samples: list[float]
     peak: int | None = None
@@ -79,7 +79,8 @@ class Copy:
 
     @property
     def fresh_bandwidth(self) -> float:
-        """Bytes a second into a destination allocated by the copy: all that an op can reach that returns a new tensor."""
+        """Bytes a second into a destination allocated by the copy: all that an op can reach that returns a new
+        tensor."""
         return self.fresh_bytes_moved / statistics.median(self.fresh_samples)
 
     @property
@@ -90,7 +91,8 @@ class Copy:
 
 
 def keep_memory() -> None:
-    """Makes glibc's malloc keep freed memory, which otherwise goes back to the system and is faulted in anew by each call."""
+    """Makes glibc's malloc keep freed memory, which otherwise goes back to the system and is faulted in anew by each
+    call."""
     m_trim_threshold, m_mmap_max = -1, -4
     libc = ctypes.CDLL(None)
     if not (libc.mallopt(m_mmap_max, 0) and libc.mallopt(m_trim_threshold, -1)):
@@ -98,8 +100,8 @@ def keep_memory() -> None:
 
 
 def memcpy(target: torch.Tensor, source: torch.Tensor, pool: ThreadPoolExecutor) -> None:
-    """C's, a piece for each thread of PyTorch. It writes large arrays past the caches; PyTorch's copy_ does not, and so reads first
-    what it is to overwrite."""
+    """C's, a piece for each thread of PyTorch. It writes large arrays past the caches; PyTorch's copy_ does not, and so
+    reads first what it is to overwrite."""
     step = -(-source.nbytes // torch.get_num_threads())
     starts = range(0, source.nbytes, step)
     sizes = [min(step, source.nbytes - start) for start in starts]
@@ -131,8 +133,8 @@ class Meter:
         self._buffer.sum()
 
     def once(self, call: Call, idle: bool = False) -> tuple[float, int]:
-        """Seconds and page faults of one call, from before it allocates its result until that is free again. idle: the GPU waits
-        for the call, so that the host's time counts; otherwise launches may hide behind work before."""
+        """Seconds and page faults of one call, from before it allocates its result until that is free again. idle: the
+        GPU waits for the call, so that the host's time counts; otherwise launches may hide behind work before."""
         if self.device == "cuda":
             if idle:
                 torch.cuda.synchronize()
@@ -159,8 +161,8 @@ class Meter:
         return torch.cuda.max_memory_allocated() - before + held
 
     def in_a_row(self, call: Call, about: float = 0.0) -> float | None:
-        """Seconds a call when calls follow each other, the host's time included; None on the CPU, where any call's time is that.
-        about: what one takes, so that slow ones are few."""
+        """Seconds a call when calls follow each other, the host's time included; None on the CPU, where any call's time
+        is that. about: what one takes, so that slow ones are few."""
         if self.device != "cuda":
             return None
         count = min(max(int(0.05 / about), 1), 200) if about else 200
@@ -187,7 +189,8 @@ class Meter:
         return graph.replay, results
 
     def measure(self, call: Call, held: int = 0, replayed: bool = False) -> Measurement:
-        """held: bytes of the call's inputs. replayed: the call is a graph's replay: its memory is the graph's, no host is timed."""
+        """held: bytes of the call's inputs. replayed: the call is a graph's replay: its memory is the graph's, no host
+        is timed."""
         began = time.perf_counter()
         call()
         peak = None if replayed else self._peak(call, held)
@@ -211,8 +214,9 @@ class Meter:
         return Measurement(samples, faults=faults / len(samples), others=others.cpus())
 
     def copy(self, repeats: int = 15) -> Copy:
-        """Copies the flush buffer, too large for the cache to matter; a quarter of it where each copy's destination is fresh. On a
-        GPU they are launched while a flush runs, as graphs are: the measure of kernels has no launch in it."""
+        """Copies the flush buffer, too large for the cache to matter; a quarter of it where each copy's destination is
+        fresh. On a GPU they are launched while a flush runs, as graphs are: the measure of kernels has no launch in
+        it."""
         others, whole = Others(), self._buffer
         part = whole[: whole.numel() // 4]
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:

@@ -55,7 +55,8 @@ NEURONS: dict[str, Callable[[int, str], nn.Module]] = {
 
 
 class Training(NamedTuple):
-    """step: one step of training. outputs: what the network makes of its input now. held: bytes of parameters, input, optimizer."""
+    """step: one step of training. outputs: what the network makes of its input now. held: bytes of parameters, input,
+    optimizer."""
 
     step: Step
     outputs: Callable[[], Tensor]
@@ -88,7 +89,13 @@ def build_example(steps: int, batch: int, device: str, backend: str) -> Training
 
     torch.manual_seed(1)
     x, y = torch.rand(batch, 64), torch.randint(CLASSES, (batch,))
-    settings: dict[str, Any] = {"seed": 1, "batch_size": batch, "rate_penalty": 1.0, "limit": None, "hidden": [256, 256]}
+    settings: dict[str, Any] = {
+        "seed": 1,
+        "batch_size": batch,
+        "rate_penalty": 1.0,
+        "limit": None,
+        "hidden": [256, 256],
+    }
     settings |= {"steps": steps, "neuron": "cuba", "backend": backend, "lr": 1e-3, "lr_decay": 0.9}
     images = train_images.Images(x, y, x, y, [str(k) for k in range(CLASSES)], (8, 8))
     trainer = train_images.Trainer(settings, images, torch.device(device))
@@ -109,12 +116,13 @@ def add_options(p: argparse.ArgumentParser) -> None:
 
 def method(a: argparse.Namespace) -> list[str]:
     return [
-        f"a step: forward, loss, backward, Adam; {a.layers} x (nn.Linear, neurons) of one width, spikes in, float32 (matrix "
-        f"products: precision {torch.get_float32_matmul_precision()!r}); {FLOOR}: the "
-        "same step with nothing in the neurons' place, which is the least that it can take",
-        "example: network and step of examples/train_images.py, two hidden layers of 256 CubaLIF neurons and a read-out of LI",
-        f"ms: median of a step; Mns/s: million neuron-steps a second, of one layer; speed-up: over {BASELINE}; before timing, both "
-        "gave the same outputs with the same weights",
+        f"training step: forward, loss, backward, Adam; {a.layers} x (nn.Linear, neurons) of one width, spikes in, "
+        f"float32 (matrix products: precision {torch.get_float32_matmul_precision()!r}); {FLOOR}: the same step with "
+        "nothing in the neurons' place, which is the least that it can take",
+        "example: network and step of examples/train_images.py, two hidden layers of 256 CubaLIF neurons and a "
+        "read-out of LI",
+        f"ms: median of a step; Mns/s: million neuron-steps per second, of one layer; speed-up: over {BASELINE}; "
+        "before timing, both gave the same outputs with the same weights",
     ]
 
 
@@ -142,7 +150,14 @@ def run(a: argparse.Namespace, meter: Meter, report: Report, path: Path) -> None
                 if deadline.left() <= 0:
                     break
                 row = Row(
-                    case, name, "training step", shape, "float32", "", 0, remark="no spikes: the floor" if name == FLOOR else ""
+                    case,
+                    name,
+                    "training step",
+                    shape,
+                    "float32",
+                    "",
+                    0,
+                    remark="no spikes: the floor" if name == FLOOR else "",
                 )
                 try:
                     expected = measure(row, make, names[name], expected, meter)
@@ -154,10 +169,14 @@ def run(a: argparse.Namespace, meter: Meter, report: Report, path: Path) -> None
                 bar.update()
                 tidy(device)
     if bar.n < bar.total:
-        report.method.append(f"stopped by --time-limit {a.time_limit:g}: {bar.total - bar.n} of {bar.total} rows were not measured")
+        report.method.append(
+            f"stopped by --time-limit {a.time_limit:g}: {bar.total - bar.n} of {bar.total} rows were not measured"
+        )
 
 
-def measure(row: Row, make: Callable[[str], Training], backend: str, expected: Tensor | None, meter: Meter) -> Tensor | None:
+def measure(
+    row: Row, make: Callable[[str], Training], backend: str, expected: Tensor | None, meter: Meter
+) -> Tensor | None:
     """Checks and times one network; returns what those after it are held to."""
     training = make(backend)
     if row.implementation != FLOOR:

@@ -1,7 +1,8 @@
 """Other libraries' layers. A further one is one entry of PEERS. None is required; each is imported when it is built.
 
-A layer runs with its own parameters, those nearest to the case that it stands beside, and in the layout it likes best. Before it is
-timed its spikes are held to a loop of its own equations, written here in float32 in the library's order of operations.
+A layer runs with its own parameters, those nearest to the case that it stands beside, and in the layout it likes best.
+Before it is timed its spikes are held to a loop of its own equations, written here in float32 in the library's order of
+operations.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ Run = Callable[[Tensor], Tensor]
 class Peer:
     """A layer of another library.
 
-    name: in reports. package: the distribution to be installed. module: what is imported. case: beside which it is measured.
-    build: the layer for so many neurons, as a module, and the function that runs it over a sequence (a fresh state each call).
-    steps: its equations, from a list of inputs (batch, neurons) to a list of outputs.
-    fused: whether its loop over time is in a kernel; replays: whether a CUDA graph can hold its calls; dtypes: of the sequences.
-    drive: its input is the case's times this, so that its neurons spike about as often.
-    environment: variables that it reads when it is imported: it then runs in a process of its own, which has them set.
+    name: in reports. package: the distribution to be installed. module: what is imported. case: beside which it is
+    measured. build: the layer for so many neurons, as a module, and the function that runs it over a sequence (a fresh
+    state each call). steps: its equations, from a list of inputs (batch, neurons) to a list of outputs. fused: whether
+    its loop over time is in a kernel; replays: whether a CUDA graph can hold its calls; dtypes: of the sequences.
+    drive: its input is the case's times this, so that its neurons spike about as often. environment: variables that it
+    reads when it is imported: it then runs in a process of its own, which has them set.
     """
 
     name: str
@@ -111,7 +112,8 @@ def build_spikingjelly(neurons: int) -> tuple[nn.Module, Run]:
 
     def run(x: Tensor) -> Tensor:
         if x.dtype != torch.float32:
-            # The layer's state would have the dtype of x, for which there is no kernel; its function takes one in float32.
+            # The layer's state would have the dtype of x, for which there is no kernel; its function takes one in
+            # float32.
             v = torch.zeros(x.shape[1:], device=x.device)
             return library.functional.lif_multi_step(x, v, tau, False, 1.0, None, layer.surrogate_function)[0]
         library.functional.reset_net(layer)
@@ -164,7 +166,9 @@ NORSE_RATE_MEM, NORSE_RATE_SYN = 0.05, 0.1
 def build_norse(neurons: int) -> tuple[nn.Module, Run]:
     norse: Any = importlib.import_module("norse.torch")
     p = norse.LIFParameters(
-        tau_syn_inv=torch.tensor(NORSE_RATE_SYN / 1e-3), tau_mem_inv=torch.tensor(NORSE_RATE_MEM / 1e-3), alpha=torch.tensor(10.0)
+        tau_syn_inv=torch.tensor(NORSE_RATE_SYN / 1e-3),
+        tau_mem_inv=torch.tensor(NORSE_RATE_MEM / 1e-3),
+        alpha=torch.tensor(10.0),
     )
     layer = norse.LIF(p)
     return layer, lambda x: layer(x)[0]
@@ -225,7 +229,9 @@ def steps_sinabs_lif(inputs: Sequence[Tensor]) -> list[Tensor]:
 
 def build_sinabs_alif(neurons: int) -> tuple[nn.Module, Run]:
     return stateless(
-        importlib.import_module("sinabs.layers").ALIF(tau_mem=tau_of(DECAY), tau_adapt=tau_of(ADAPTATION), adapt_scale=7.5)
+        importlib.import_module("sinabs.layers").ALIF(
+            tau_mem=tau_of(DECAY), tau_adapt=tau_of(ADAPTATION), adapt_scale=7.5
+        )
     )
 
 
@@ -249,7 +255,10 @@ def steps_sinabs_alif(inputs: Sequence[Tensor]) -> list[Tensor]:
 def build_rockpool(neurons: int) -> tuple[nn.Module, Run]:
     constant = importlib.import_module("rockpool.parameters").Constant
     layer = importlib.import_module("rockpool.nn.modules").LIFTorch(
-        (neurons,), tau_mem=constant(1e-3 * tau_of(DECAY)), tau_syn=constant(1e-3 * tau_of(SYNAPSE)), threshold=constant(1.0)
+        (neurons,),
+        tau_mem=constant(1e-3 * tau_of(DECAY)),
+        tau_syn=constant(1e-3 * tau_of(SYNAPSE)),
+        threshold=constant(1.0),
     )
 
     def run(x: Tensor) -> Tensor:
@@ -262,7 +271,8 @@ def build_rockpool(neurons: int) -> tuple[nn.Module, Run]:
 
 def steps_rockpool(inputs: Sequence[Tensor]) -> list[Tensor]:
     alpha, beta = (
-        torch.exp(torch.tensor(-1e-3) / torch.tensor(1e-3 * tau_of(decay))).to(inputs[0].device) for decay in (DECAY, SYNAPSE)
+        torch.exp(torch.tensor(-1e-3) / torch.tensor(1e-3 * tau_of(decay))).to(inputs[0].device)
+        for decay in (DECAY, SYNAPSE)
     )
     v = i = torch.zeros_like(inputs[0])
     out = []
@@ -275,11 +285,13 @@ def steps_rockpool(inputs: Sequence[Tensor]) -> list[Tensor]:
     return out
 
 
-SPIKINGJELLY = "time first, sigmoid surrogate, at most one spike a step, one decay for all neurons, v - v/tau"
+SPIKINGJELLY = "time first, sigmoid surrogate, at most one spike per step, one decay for all neurons, v - v/tau"
 SPIKINGJELLY_KINDS = {
     "torch": "a loop over time in PyTorch",
-    "triton": "one Triton kernel a pass, which writes the membrane in float32 for the backward, also in a forward alone",
-    "cuda": "one native kernel a pass, of a build of its own (SJ_BUILD_NATIVE_CUDA), which writes what the Triton one writes",
+    "triton": "one Triton kernel per pass, which writes the membrane in float32 for the backward, also in a "
+    "forward alone",
+    "cuda": "one native kernel per pass, of a build of its own (SJ_BUILD_NATIVE_CUDA), which writes what the Triton "
+    "one writes",
 }
 """What SJ_LIF_CUDA_IMPLEMENTATION selects when the library is imported."""
 PEERS = [
@@ -316,7 +328,8 @@ PEERS = [
         "lif",
         build_snntorch,
         steps_snntorch,
-        "its own step in a loop, arctangent surrogate, at most one spike a step, reset a step later, one decay for all neurons",
+        "its own step in a loop, arctangent surrogate, at most one spike per step, reset a step later, one decay "
+        "for all neurons",
     ),
     Peer(
         "sinabs LIF",
@@ -335,7 +348,8 @@ PEERS = [
         "lif",
         build_exodus_lif,
         steps_sinabs_lif,
-        "one kernel a pass, between copies with time last; exponential surrogate, one decay for all neurons; its kernels run in "
+        "one kernel per pass, between copies with time last; exponential surrogate, one decay for all neurons; its "
+        "kernels run in "
         "the default stream, which no CUDA graph can hold",
         batch_first=True,
         fused=True,
@@ -366,10 +380,11 @@ PEERS = [
         "norse LIF",
         "norse",
         "norse",
-        "cuba-refractory",
+        "euler-lif",
         build_norse,
         steps_norse,
-        "no refractory period, resets to 0, the synapse at once, one value of each parameter for all neurons",
+        "no refractory period, resets to 0, the synapse takes its input first, one value of each parameter for "
+        "all neurons",
     ),
 ]
 

@@ -1,4 +1,5 @@
-"""What a run found: rows and all that is needed to cite them, as a table and as JSON. Pages and plots are made of it by page.py."""
+"""What a run found: rows and all that is needed to cite them, as a table and as JSON. page.py makes pages and plots of
+it."""
 
 from __future__ import annotations
 
@@ -18,10 +19,14 @@ from .measure import Copy, Measurement
 
 @dataclasses.dataclass
 class Row:
-    """One implementation's pass over one shape. mode: the memory mode, "" if it has none. axis: that of the sweep it belongs to.
-    remark: what is not the same work as the baseline's. check: what its results were held to; error: why it failed, "" if it did
-    not. bytes_moved: 0 if no fewest number of bytes is known. floor: seconds that the same pass of x * 2 takes when called in a
-    row, which is what PyTorch takes of the host for any op. The last five are a `Measurement`'s."""
+    """One implementation's pass over one shape.
+
+    mode: the memory mode, "" if it has none. surrogate: of the case, "" if it does not spike. axis: that of the sweep
+    which the row belongs to. remark: what is not the same work as the baseline's. check: what the results were held to.
+    error: why it failed, "" if it did not. bytes_moved: 0 if no fewest number of bytes is known. floor: seconds that
+    the same pass of x * 2 takes when called in a row, which is what PyTorch takes of the host for any op. The last five
+    are a `Measurement`'s.
+    """
 
     case: str
     implementation: str
@@ -31,6 +36,7 @@ class Row:
     formula: str
     bytes_moved: int
     mode: str = ""
+    surrogate: str = ""
     axis: str = ""
     remark: str = ""
     spike_rate: float | None = None
@@ -53,7 +59,9 @@ class Row:
 
     @property
     def quartiles(self) -> tuple[float, float]:
-        low, _, high = statistics.quantiles(self.samples if len(self.samples) > 1 else self.samples * 2, n=4, method="inclusive")
+        low, _, high = statistics.quantiles(
+            self.samples if len(self.samples) > 1 else self.samples * 2, n=4, method="inclusive"
+        )
         return low, high
 
     @property
@@ -77,8 +85,8 @@ FIGURES = (
     "fault_fraction",
     "speedup",
 )
-"""What is derived from a row. GB are 10**9 bytes; copy_fraction is of the copy bandwidth, limit_ms what a copy of so many bytes
-takes, fault_fraction an estimate."""
+"""What is derived from a row. GB are 10**9 bytes; copy_fraction is of the copy bandwidth, limit_ms what a copy of so
+many bytes takes, fault_fraction an estimate."""
 
 Figures = dict[str, float | None]
 """FIGURES, and "disturbed": whether other processes left too few CPUs to the row or to its baseline."""
@@ -106,7 +114,8 @@ COLUMNS: dict[str, tuple[bool, Callable[[Row, Figures], str]]] = {
     "others": (False, lambda row, of: show(row.others, ".2f") + ("!" if of["disturbed"] else "")),
     "peak MiB": (False, lambda row, of: show(row.peak, ".1f", 2.0**-20)),
 }
-"""The table's columns: whether they are aligned to the left, and their text. Those with no value in any row are left out."""
+"""The table's columns: whether they are aligned to the left, and their text. Those with no value in any row are left
+out."""
 
 
 def show(value: float | None, form: str, scale: float = 1.0) -> str:
@@ -115,8 +124,8 @@ def show(value: float | None, form: str, scale: float = 1.0) -> str:
 
 @dataclasses.dataclass
 class Report:
-    """A run. kind: the subcommand; machine: of machine.describe(); method: how it was measured, in words; copies: what copies took
-    before and after; kept: when it was last written."""
+    """A run. kind: the subcommand; machine: of machine.describe(); method: how it was measured, in words; copies: what
+    copies took before and after; kept: when it was last written."""
 
     kind: str
     command: str
@@ -126,6 +135,12 @@ class Report:
     copies: list[Copy]
     rows: list[Row] = dataclasses.field(default_factory=list)
     kept: float = dataclasses.field(default=0.0, repr=False, compare=False)
+
+    @property
+    def place(self) -> str:
+        """The machine in a few words."""
+        m = self.machine
+        return str(m["gpu"]) if "gpu" in m else f"{m['processor']}, {m['threads']} threads, {m['instruction_set']}"
 
     @property
     def copy(self) -> Copy:
@@ -164,8 +179,10 @@ class Report:
         self.rows.sort(key=lambda row: order[row.group])
 
     def _short_of_cpus(self, measured: Row | Copy) -> bool:
+        if measured.others is None:
+            return False
         threads, cpus = self.machine["threads"], self.machine["cpus"]
-        return measured.others is not None and measured.others + min(threads, cpus) > cpus + SLACK
+        return measured.others + min(threads, cpus) > cpus + SLACK
 
     def cells(self) -> list[list[str]]:
         """The table's columns, each with its title first."""
@@ -182,9 +199,13 @@ class Report:
         lines = list(dict.fromkeys(f"{row.implementation}: {row.remark}" for row in self.rows if row.remark))
         lines += [f"failed: {row.title}: {row.error}" for row in self.rows if row.error]
         if any(self.derived(row)["disturbed"] for row in self.rows):
-            lines.append("!: the machine was busy during this row or what it is compared with: its figures are not to be trusted")
+            lines.append(
+                "!: the machine was busy during this row or what it is compared with: its figures are not to be trusted"
+            )
         if self._short_of_cpus(self.copy):
-            lines.append("!: the machine was busy while copies were timed: fractions of the copy bandwidth are not to be trusted")
+            lines.append(
+                "!: the machine was busy while copies were timed: fractions of the copy bandwidth are not to be trusted"
+            )
         return lines
 
     def table(self) -> str:
@@ -197,14 +218,18 @@ class Report:
 
     def header(self) -> str:
         m, versions = self.machine, self.machine["versions"]
-        place, by = f"{m['processor']}, {m['threads']} threads, {m['instruction_set']}", " by memcpy on all threads"
-        if "gpu" in m:
-            place, by = f"{m['gpu']}, CUDA {versions['cuda']}", ""
-        size, bandwidth, fresh = self.copy.bytes_moved // 2**21, self.copy.bandwidth / 1e9, self.copy.fresh_bandwidth / 1e9
+        by = "" if "gpu" in m else " by memcpy on all threads"
+        size, bandwidth, fresh = (
+            self.copy.bytes_moved // 2**21,
+            self.copy.bandwidth / 1e9,
+            self.copy.fresh_bandwidth / 1e9,
+        )
         lines = [
-            f"torch_lif {versions['torch_lif']}, PyTorch {versions['torch']}, {place}; {self.date}",
+            f"torch_lif {versions['torch_lif']}, PyTorch {versions['torch']}, {self.place}"
+            f"{', CUDA {}'.format(versions['cuda']) if 'gpu' in m else ''}; {self.date}",
             f"copy{by}: {bandwidth:.1f} GB/s read + written, arrays of {size} MiB, destination written before; "
-            f"{fresh:.1f} GB/s into memory that each copy allocates; others: {show(self.copy.others, '.2f')}",
+            f"{fresh:.1f} GB/s into memory that each copy allocates"
+            f"{'' if self.copy.others is None else f'; others: {self.copy.others:.2f}'}",
             *self.method,
         ]
         formulas = dict.fromkeys((row.pass_name, row.mode, row.formula) for row in self.rows if row.formula)
@@ -219,7 +244,7 @@ class Report:
             self.kept = now
 
     def write(self, path: Path) -> None:
-        """As JSON: the raw samples, and all that is derived from them."""
+        """As JSON: the raw samples, and all that is derived from them. Each row is one line."""
         found = dataclasses.asdict(self)
         del found["kept"]
         found["bytes_legend"] = LEGEND
@@ -228,7 +253,9 @@ class Report:
         for row, fields in zip(self.rows, found["rows"], strict=True):
             fields |= {"status": "failed" if row.error else "ok", "derived": self.derived(row)}
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found, indent=1) + "\n")
+        rows = ",\n  ".join(map(json.dumps, found.pop("rows")))
+        head = json.dumps(found, indent=1).removesuffix("\n}")
+        path.write_text(f'{head},\n "rows": [\n  {rows}\n ]\n}}\n')
 
 
 def read(path: Path) -> Report:

@@ -22,13 +22,13 @@ from .report import Row
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """How far x's gradient may be off, relative to the largest there is; other orders of summation differ by far less."""
 FLIPPED = 1e-3
-"""Share of the places in which another library's spikes may differ from its equations: where its kernels round otherwise (fused
-multiply-adds, a reciprocal), a membrane next to the threshold spikes a step sooner or later."""
+"""Share of the places in which another library's spikes may differ from its equations: where its kernels round
+otherwise (fused multiply-adds, a reciprocal), a membrane next to the threshold spikes a step sooner or later."""
 
 
 class Options(NamedTuple):
-    """What holds for all cases of a run. surrogate: None: each neuron's default. loop_limit: the most neuron-steps for which loops
-    over time in Python are timed; beyond them the plain loop checks the others, once, and that is all."""
+    """What holds for all cases of a run. surrogate: None: each case's own. loop_limit: the most neuron-steps for
+    which loops over time in Python are timed; beyond them the plain loop checks the others, once, and that is all."""
 
     dtype: torch.dtype
     surrogate: Surrogate | None = None
@@ -75,12 +75,20 @@ def compare(found: Found, held_to: Found) -> Verdict:
     """Outputs have to be equal; gradients may differ in rounding."""
     output, expected = found.output, held_to.output
     if output.shape != expected.shape or output.dtype != expected.dtype:
-        return Verdict("", f"output is {output.dtype} {tuple(output.shape)}, {BASELINE}'s {expected.dtype} {tuple(expected.shape)}")
+        return Verdict(
+            "", f"output is {output.dtype} {tuple(output.shape)}, {BASELINE}'s {expected.dtype} {tuple(expected.shape)}"
+        )
     if not torch.equal(output, expected):
-        return Verdict("", f"output differs from {BASELINE}'s in {int((output != expected).sum())} of {expected.numel()} places")
+        return Verdict(
+            "", f"output differs from {BASELINE}'s in {int((output != expected).sum())} of {expected.numel()} places"
+        )
     verdicts = [same_gradient(grad, held_to.gradients[name], name) for name, grad in found.gradients.items()]
     wrong = [verdict for verdict in verdicts if verdict.error]
-    return wrong[0] if wrong else Verdict(", ".join([f"output equal to {BASELINE}'s", *(verdict.check for verdict in verdicts)]))
+    return (
+        wrong[0]
+        if wrong
+        else Verdict(", ".join([f"output equal to {BASELINE}'s", *(verdict.check for verdict in verdicts)]))
+    )
 
 
 def check_by_own_equations(contender: Contender, problem: Problem) -> Verdict:
@@ -94,10 +102,12 @@ def check_by_own_equations(contender: Contender, problem: Problem) -> Verdict:
         return Verdict("", f"spikes differ from its own equations' in {differ} of {expected.numel()} places")
     rate = float(expected.float().mean())
     if not 0.01 < rate < 0.9:
-        return Verdict("", f"{rate:.2g} spikes a step: no work that others could be compared with")
+        return Verdict("", f"{rate:.2g} spikes per step: no work that others could be compared with")
     if not all(bool(g.isfinite().all()) for g in forward_backward(contender.call, problem)):
         return Verdict("", "gradients are not finite")
-    return Verdict(f"spikes differ from its own equations' in {differ} of {expected.numel()} places; {rate:.2g} spikes a step")
+    return Verdict(
+        f"spikes differ from its own equations' in {differ} of {expected.numel()} places; {rate:.2g} spikes per step"
+    )
 
 
 def check(contenders: Sequence[Contender], problem: Problem) -> dict[str, Verdict]:
@@ -113,7 +123,9 @@ def check(contenders: Sequence[Contender], problem: Problem) -> dict[str, Verdic
             if contender.name == BASELINE:
                 expected, verdicts[BASELINE] = found, Verdict("is what others are held to")
             else:
-                verdicts[contender.name] = compare(found, expected) if expected else Verdict(f"not checked: {BASELINE} did not run")
+                verdicts[contender.name] = (
+                    compare(found, expected) if expected else Verdict(f"not checked: {BASELINE} did not run")
+                )
         except Exception as failure:
             verdicts[contender.name] = Verdict("", text(failure))
     return verdicts
@@ -158,7 +170,9 @@ def floors(problem: Problem, meter: Meter) -> dict[str, float | None]:
     return {name: meter.in_a_row(functools.partial(run, double, trivial)) for name, run in PASSES.items()}
 
 
-def taking_part(contenders: Iterable[Contender], case: Case, shape: Shape, options: Options, device: str) -> list[Contender]:
+def taking_part(
+    contenders: Iterable[Contender], case: Case, shape: Shape, options: Options, device: str
+) -> list[Contender]:
     """Who is timed."""
     found: list[Contender] = []
     for contender in contenders:
@@ -208,6 +222,7 @@ def measure_shape(
                 formula=case.formula(pass_name, of_pass or MODE_OF_OTHERS),
                 bytes_moved=case.bytes_moved(pass_name, shape, options.dtype, meter.device, of_pass or MODE_OF_OTHERS),
                 mode=of_pass,
+                surrogate=str((case.spiking and (options.surrogate or case.surrogate)) or ""),
                 axis=axis,
                 remark=contender.remark,
                 spike_rate=rate,
@@ -246,7 +261,9 @@ def measure_all(
             tidy(meter.device)
 
 
-def count(cases: Iterable[Case], shapes: Sequence[Shape], options: Options, contenders: Sequence[Contender], device: str) -> int:
+def count(
+    cases: Iterable[Case], shapes: Sequence[Shape], options: Options, contenders: Sequence[Contender], device: str
+) -> int:
     """How many rows measure_all will yield."""
     return sum(
         len(passes_of(one, case))

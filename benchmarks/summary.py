@@ -1,17 +1,15 @@
-"""The head of a page: for each machine, our fraction of the copy bandwidth and our speed-up over the strongest other."""
+"""The tables of a page: what a layer takes on one machine, beside others, and what a network's training step takes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
-from .cases import Shape
+from .cases import PASSES, Shape
 from .contenders import BASELINE, GRAPH, OURS
 from .report import Report, Row
 
-Lines = list[list[str]]
-Group = tuple[object, ...]
-Cell = Callable[[Report, Sequence[Row]], str]
-"""What stands in a table for the rows of one group."""
+Table = list[list[str]]
+"""Lines of cells, the first of them the titles."""
 
 
 def is_graph(row: Row) -> bool:
@@ -28,103 +26,124 @@ def default(rows: Iterable[Row], graph: bool) -> Row | None:
     return next((row for row in rows if row.implementation == name and row.median), None)
 
 
-def strongest(rows: Iterable[Row], graph: bool) -> Row | None:
-    """The fastest that is not ours, called or replayed."""
-    others = [row for row in rows if not is_ours(row) and is_graph(row) == graph and row.median]
-    return min(others, key=lambda row: row.median or 0.0, default=None)
-
-
-def fraction(report: Report, rows: Sequence[Row]) -> str:
-    """Of kernel time where there is a replay, then of a call's."""
-    found = [one and report.derived(one)["copy_fraction"] for one in (default(rows, True), default(rows, False))]
-    texts = [f"{value:.0%}" for value in found if value is not None]
-    return texts[0] + "".join(f" ({text})" for text in texts[1:]) if texts else "-"
+def milliseconds(seconds: float) -> str:
+    """Three digits, without an exponent."""
+    value = 1e3 * seconds
+    return f"{value:.0f}" if value >= 100 else f"{value:#.3g}" if value >= 1 else f"{value:.3f}"
 
 
 def times(value: float) -> str:
     return f"{value:.0f}x" if value >= 10 else f"{value:.1f}x"
 
 
-def speed_up(report: Report, rows: Sequence[Row]) -> str:
-    """Over the strongest, calls with calls; in brackets, replays with replays."""
-    parts = []
-    for graph in (False, True):
-        ours, other = default(rows, graph), strongest(rows, graph)
-        if ours and other and ours.median and other.median:
-            figure = times(other.median / ours.median)
-            parts.append(f"({figure})" if graph else f"{figure} {other.implementation}")
-    return " ".join(parts) or "-"
+def called(row: Row) -> float | None:
+    """Seconds of a call from Python: among others in a row where that was timed, otherwise alone."""
+    return None if row.error or is_graph(row) else row.back_to_back or row.median
 
 
-def keeps(cells: Iterable[tuple[Report, list[Row]]]) -> str:
-    """The memory modes that were chosen."""
-    found = [one.mode for _, rows in cells if (one := default(rows, False) or default(rows, True)) and one.mode]
-    return ", ".join(dict.fromkeys(found)) or "-"
-
-
-def grid(reports: Sequence[Report], cell: Cell) -> Lines:
-    """A line for each case, dtype and pass; a column for each shape, the smallest first. Lines without any figure are left out."""
-    groups: dict[Group, dict[tuple[int, ...], tuple[Report, list[Row]]]] = {}
+def layers(reports: Sequence[Report], pass_name: str) -> Table:
+    """A line for each case, surrogate and dtype; a column for each shape, the smallest first. A cell has the time of
+    ours as it is by default, and its fraction of the copy bandwidth; of a replay where there is one."""
+    found: dict[tuple[str, str, str], dict[tuple[int, ...], tuple[Row, str]]] = {}
     for report in reports:
-        for row in report.rows:
-            of_shape = groups.setdefault((row.case, row.dtype, row.pass_name), {})
-            if row.shape not in of_shape or of_shape[row.shape][0] is not report:
-                of_shape[row.shape] = (report, [])  # a later run takes the place of an earlier
-            of_shape[row.shape][1].append(row)
-    shapes = sorted({shape for of_shape in groups.values() for shape in of_shape}, key=lambda s: (s[0] * s[1] * s[2], s))
-    lines = [["case", "dtype", "pass", "keeps", *(str(Shape(*shape)) for shape in shapes)]]
-    cases = list(dict.fromkeys(case for case, *_ in groups))
-    for group, of_shape in sorted(groups.items(), key=lambda item: cases.index(item[0][0])):
-        cells = [cell(*of_shape[shape]) if shape in of_shape else "-" for shape in shapes]
-        if any(text != "-" for text in cells):
-            lines.append([*map(str, group), keeps(of_shape.values()), *cells])
+        for group in dict.fromkeys(row.group for row in report.rows if row.pass_name == pass_name):
+            rows = [row for row in report.rows if row.group == group]
+            row = default(rows, True) or default(rows, False)
+            if row is None or row.median is None:
+                continue
+            part = report.derived(row)["copy_fraction"]
+            text = milliseconds(row.median) + ("" if part is None else f" ({part:.0%})")
+            surrogate = "" if pass_name == "forward" else row.surrogate  # which a forward does not use
+            found.setdefault((row.case, surrogate, row.dtype), {})[row.shape] = (row, text)
+    shapes = sorted({shape for cells in found.values() for shape in cells}, key=lambda s: (s[0] * s[1] * s[2], s))
+    cases = list(dict.fromkeys(case for case, *_ in found))
+    lines = [["neuron", "surrogate", "dtype", "keeps", *(str(Shape(*shape)) for shape in shapes)]]
+    for key in sorted(found, key=lambda key: cases.index(key[0])):
+        modes = dict.fromkeys(row.mode for row, _ in found[key].values() if row.mode)
+        cells = [found[key][shape][1] if shape in found[key] else "-" for shape in shapes]
+        lines.append([*(text or "-" for text in key), ", ".join(modes) or "-", *cells])
     return lines
 
 
-def network(reports: Sequence[Report]) -> Lines:
+def compared(reports: Sequence[Report]) -> list[list[tuple[Report, Row]]]:
+    """For each case that others ran too, the rows of its last pass in the first dtype, at the shape where most took
+    part."""
+    found: dict[str, dict[tuple[object, ...], list[tuple[Report, Row]]]] = {}
+    last = list(PASSES)[-1]
+    for report in reports:
+        for row in report.rows:
+            if row.pass_name == last and (not is_ours(row) or row.implementation in (OURS, OURS + GRAPH)):
+                found.setdefault(row.case, {}).setdefault((report.date, *row.group), []).append((report, row))
+    most = [max(groups.values(), key=len) for groups in found.values()]
+    return [rows for rows in most if any(not is_ours(row) for _, row in rows)]
+
+
+def others(reports: Sequence[Report]) -> Table:
+    """A line for each implementation: what it takes called from Python, replayed, and called beside ours."""
+    lines = [["neuron", "T x B x N", "by", "called, ms", "replayed, ms", "beside ours"]]
+    for rows in compared(reports):
+        of = {row.implementation: row for _, row in rows}
+        ours = called(of[OURS]) if OURS in of else None
+        for name in dict.fromkeys(name.removesuffix(GRAPH) for name in of):
+            row, replayed = of.get(name), of.get(name + GRAPH)
+            one = row or replayed
+            assert one is not None
+            time = called(row) if row else None
+            lines.append(
+                [
+                    one.case,
+                    str(Shape(*one.shape)),
+                    name,
+                    "failed" if row and row.error else milliseconds(time) if time else "-",
+                    milliseconds(replayed.median) if replayed and replayed.median else "-",
+                    times(time / ours) if time and ours and name != OURS else "-",
+                ]
+            )
+    return lines
+
+
+def networks(reports: Sequence[Report]) -> Table:
     """A line for each network: milliseconds of everyone, and our speed-up over the loop."""
     lines = []
     names = list(dict.fromkeys(row.implementation for report in reports for row in report.rows))
     for report in reports:
         for case, shape in dict.fromkeys((row.case, row.shape) for row in report.rows):
             rows = {row.implementation: row for row in report.rows if (row.case, row.shape) == (case, shape)}
-            found = {name: 1e3 * row.median for name, row in rows.items() if row.median}
+            found = {name: row.median for name, row in rows.items() if row.median}
             speed = times(found[BASELINE] / found[OURS]) if BASELINE in found and OURS in found else "-"
-            lines.append([case, str(Shape(*shape)), *(f"{found[name]:.1f}" if name in found else "-" for name in names), speed])
-    return [["network", "T x B x N", *(f"{name} ms" for name in names), "speed-up"], *lines]
+            cells = [milliseconds(found[name]) if name in found else "-" for name in names]
+            lines.append([case, str(Shape(*shape)), *cells, speed])
+    return [["network", "T x B x N", *(f"{name}, ms" for name in names), "speed-up"], *lines]
 
 
-def table(lines: Lines, left: int) -> list[str]:
-    """As Markdown; the first `left` columns are aligned to the left."""
+def escape(text: str) -> str:
+    """For a Markdown table or paragraph."""
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def markdown(lines: Table, left: int) -> list[str]:
+    """The first `left` columns are aligned to the left. A column that says nothing is left out."""
+    used = [k for k in range(len(lines[0])) if len(lines) == 1 or any(line[k] != "-" for line in lines[1:])]
     rule = ["---" if k < left else "---:" for k in range(len(lines[0]))]
-    return ["| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in [lines[0], rule, *lines[1:]]]
+    return ["| " + " | ".join(escape(line[k]) for k in used) + " |" for line in [lines[0], rule, *lines[1:]]]
 
 
 def summary(place: str, reports: Sequence[Report]) -> list[str]:
-    """The head of a page for one machine; [] if there is nothing to sum up."""
-    layers = [report for report in reports if report.kind == "layer"]
-    networks = [report for report in reports if report.kind == "network"]
-    replayed = any(is_graph(row) for report in layers for row in report.rows)
-    lines = [f"## In short: {place}", ""]
-    for title, cell, note in (
-        (
-            "Fraction of the copy bandwidth",
-            fraction,
-            "Fewest bytes that the pass moves, over its time, over what a copy of large arrays reaches"
-            + ("; time of the kernels (in brackets: of a call, with the host's time)." if replayed else "."),
-        ),
-        (
-            "Speed-up over the strongest other",
-            speed_up,
-            f"Over the fastest of all others that ran: other libraries, the plain loop ({BASELINE}), the loop compiled"
-            + ("; in brackets, over the fastest that is replayed as a CUDA graph, as is ours." if replayed else "."),
-        ),
-    ):
-        found = grid(layers, cell)
-        if len(found) > 1:
-            lines += [f"### {title}", "", note, "", *table(found, 4), ""]
-    if networks and any(report.rows for report in networks):
-        lines += ["### A training step of a network", "", *table(network(networks), 2), ""]
-    failed = sum(bool(row.error) for report in reports for row in report.rows)
-    lines += [f"{failed} rows failed: see the notes of their sections.", ""] if failed else []
+    """The tables of one machine; [] if there is nothing to show."""
+    of_layers = [report for report in reports if report.kind == "layer"]
+    replayed = any(is_graph(row) for report in of_layers for row in report.rows)
+    lines = [f"## {place}", ""]
+    clock = "kernel time of torch_lif (replay of a CUDA graph)" if replayed else "time of torch_lif"
+    for pass_name in reversed(PASSES):
+        table = layers(of_layers, pass_name)
+        if len(table) > 1:
+            lines += [f"### One layer, {pass_name.replace('+', ' and ')}", ""]
+            lines += [f"ms, {clock}; in brackets, fraction of the copy bandwidth.", "", *markdown(table, 4), ""]
+    table = others(of_layers)
+    if len(table) > 1:
+        lines += ["### Beside other implementations", "", f"{list(PASSES)[-1].replace('+', ' and ').capitalize()}.", ""]
+        lines += [*markdown(table, 3), ""]
+    of_networks = [report for report in reports if report.kind == "network" and report.rows]
+    if of_networks:
+        lines += ["### A training step of a network", "", *markdown(networks(of_networks), 2), ""]
     return lines if len(lines) > 2 else []

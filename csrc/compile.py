@@ -1,4 +1,5 @@
-"""Compiles the kernels: plain C for the CPU, CUDA for the GPU. extension.py links them; `python csrc/compile.py` makes them alone.
+"""Compiles the kernels: plain C for the CPU, CUDA for the GPU. extension.py links them; `python csrc/compile.py` makes
+them alone.
 
 Neither half includes a header of PyTorch. Each neuron's loop is compiled once for every variant: on the CPU for two
 precisions and every instruction set (chosen at run time), on CUDA for every storage type.
@@ -18,7 +19,8 @@ from pathlib import Path
 CSRC = Path(__file__).resolve().parent
 
 # Rounding decides spikes: exactly the operations written, in their order, on every instruction set and on the GPU.
-# errno and traps are the only things given up: they would keep floor and selects from vectorising. (-mfma is for real_fma alone.)
+# errno and traps are the only things given up: they would keep floor and selects from vectorising. (-mfma is for
+# real_fma alone.)
 EXACT_C = ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 EXACT_CUDA = ["--fmad=false", "--prec-div=true", "--ftz=false"]
 
@@ -123,9 +125,15 @@ def main() -> None:
     parser.add_argument("half", choices=["cpu", "cuda"])
     parser.add_argument("--out", type=Path, default=CSRC.parent / "build" / "kernels")
     parser.add_argument("--nvcc", default="nvcc")
-    parser.add_argument("--arch", default="9.0", help="CUDA architectures, separated by semicolons (default: %(default)s)")
+    parser.add_argument(
+        "--arch", default="9.0", help="CUDA architectures, separated by semicolons (default: %(default)s)"
+    )
     options = parser.parse_args()
-    jobs = cpu_jobs(options.out, []) if options.half == "cpu" else cuda_jobs(options.out, options.nvcc, options.arch.split(";"))
+    jobs = (
+        cpu_jobs(options.out, [])
+        if options.half == "cpu"
+        else cuda_jobs(options.out, options.nvcc, options.arch.split(";"))
+    )
     compile_all(jobs)
 
 

@@ -1,4 +1,5 @@
-"""The extension torch_lif._C: the kernels' objects (compile.py) linked with the op layer (ops), against the PyTorch installed here.
+"""The extension torch_lif._C: the kernels' objects (compile.py) linked with the op layer (ops), against the PyTorch
+installed here.
 
 What is missing (PyTorch, a compiler, a header) is named in one line, before anything is compiled.
 """
@@ -16,7 +17,8 @@ try:
     import torch
 except ImportError as error:
     raise SystemExit(
-        f"torch_lif is built against the PyTorch it will run with, and sees none here ({error}): install PyTorch 2.11 or later, "
+        f"torch_lif is built against the PyTorch it will run with, and sees none here ({error}): install PyTorch "
+        "2.11 or later, "
         'run pip install "setuptools>=77" ninja, then pip install --no-build-isolation <the source folder>; '
         "build isolation hides the PyTorch that you have"
     ) from None
@@ -32,7 +34,10 @@ def must_compile(command: list[str], language: str, header: str, advice: str) ->
     """The compiler exists and finds `header`, or the build ends here with `advice`."""
     try:
         done = subprocess.run(
-            [*command, "-x", language, "-fsyntax-only", "-"], input=f"#include <{header}>\n", capture_output=True, text=True
+            [*command, "-x", language, "-fsyntax-only", "-"],
+            input=f"#include <{header}>\n",
+            capture_output=True,
+            text=True,
         )
         messages = done.stderr if done.returncode else ""
     except OSError as error:
@@ -45,7 +50,9 @@ def check_compilers() -> None:
     # Of the variables with flags, PyTorch's build of C++ takes these two.
     flags = shlex.split(os.environ.get("CFLAGS", "") + " " + os.environ.get("CPPFLAGS", ""))
     cxx = [*shlex.split(cpp_extension.get_cxx_compiler()), *flags]
-    must_compile(kernels.c_compiler(), "c", "math.h", "install a C compiler (Debian: apt-get install gcc), or name yours by CC")
+    must_compile(
+        kernels.c_compiler(), "c", "math.h", "install a C compiler (Debian: apt-get install gcc), or name yours by CC"
+    )
     must_compile(cxx, "c++", "vector", "install a C++ compiler (Debian: apt-get install g++), or name yours by CXX")
     if OPENMP:
         advice = "install OpenMP's header (Debian, for clang: apt-get install libomp-dev), or take g++ (CXX=g++)"
@@ -95,7 +102,9 @@ class BuildExtension(cpp_extension.BuildExtension):
         try:
             self.extensions[0].extra_objects += kernels.compile_all(jobs)
         except subprocess.CalledProcessError as error:
-            raise SystemExit(f"compiling a kernel failed with exit status {error.returncode}; its messages stand above") from error
+            raise SystemExit(
+                f"compiling a kernel failed with exit status {error.returncode}; its messages stand above"
+            ) from error
         super().build_extensions()
 
 
@@ -117,7 +126,8 @@ if CUDA:
 extension = (cpp_extension.CUDAExtension if CUDA else cpp_extension.CppExtension)(
     name="torch_lif._C",
     sources=[
-        f"csrc/ops/{name}.cpp" for name in ("autograd", "call", "check", "kernels", "launch", "module", "recurrence", "schemas")
+        f"csrc/ops/{name}.cpp"
+        for name in ("autograd", "call", "check", "kernels", "launch", "module", "recurrence", "registry", "schemas")
     ],
     depends=[str(path.relative_to(ROOT)) for path in ROOT.glob("csrc/**/*.h")],
     define_macros=macros,

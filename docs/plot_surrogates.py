@@ -1,4 +1,5 @@
-"""Draws docs/surrogates.png: every surrogate, what a spike becomes and its derivative, computed by the kernels themselves.
+"""Draws docs/surrogates.png: every surrogate, what a spike becomes and its derivative, computed by the kernels
+themselves.
 
 python docs/plot_surrogates.py [FILE]
 """
@@ -17,8 +18,8 @@ import torch_lif as lif
 
 
 def curves(surrogate: lif.Surrogate, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Spike count, smooth stand-in and surrogate derivative at membrane potentials v, threshold 1: one step of a neuron that
-    forgets, so that its input is its membrane potential."""
+    """Spike count, smooth stand-in and surrogate derivative at membrane potentials v, threshold 1: one step of a neuron
+    that forgets, so that its input is its membrane potential."""
     x = v.reshape(1, 1, -1).clone().requires_grad_()
     spikes = lif.functional.lif(x, decay_mem=0.0, surrogate=surrogate).spikes
     (slope,) = torch.autograd.grad(spikes.sum(), x)

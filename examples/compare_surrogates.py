@@ -3,9 +3,10 @@
     python examples/compare_surrogates.py                                             # digits, on every core
     python examples/compare_surrogates.py --data fashion-mnist --device cuda --workers 6
 
-Everything but the neuron, the surrogate and the seed is the same in all runs: sizes, time constants, learning rate, the penalty
-on firing rates. Of neurons that can count, `lif` and `cuba` spike at most once a step, `lif-multi` and `cuba-multi` as often as
-the membrane reaches the threshold. Each finished run is a line of --out, in JSON; runs that are there already are not repeated.
+Everything but the neuron, the surrogate and the seed is the same in all runs: sizes, time constants, learning rate, the
+penalty on firing rates. Of neurons that can count, `lif` and `cuba` spike at most once a step, `lif-multi` and
+`cuba-multi` as often as the membrane reaches the threshold. Each finished run is a line of --out, in JSON; runs that
+are there already are not repeated.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 import torch
 import train_images
 from image_data import load
+from image_files import UserError
 from image_options import DEFAULTS
 
 import torch_lif as lif
@@ -59,20 +61,27 @@ def one_run(
     """Trains one network; its test accuracy and spikes per hidden neuron and image after the last epoch."""
     torch.set_num_threads(1)
     images = load(data, folder)
-    settings = DEFAULTS[data] | {"batch_size": batch, "neuron": neuron, "seed": seed, "rate_penalty": 1.0, "limit": None}
+    settings = DEFAULTS[data] | {
+        "batch_size": batch,
+        "neuron": neuron,
+        "seed": seed,
+        "rate_penalty": 1.0,
+        "limit": None,
+    }
     trainer = train_images.Trainer(settings | {"backend": "fused"}, images, torch.device(device), BY_NAME[name])
     accuracy, spikes = 0.0, math.nan
     try:
         for _ in range(epochs):
             row = trainer.epoch("")
             accuracy, spikes = row["test_accuracy"], row["test_spikes"]
-    except train_images.UserError:  # the loss is no number any more
+    except UserError:  # the loss is no number any more
         accuracy = 1 / len(images.classes)
     return {"data": data, "neuron": neuron, "surrogate": name, "seed": seed, "accuracy": accuracy, "spikes": spikes}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: the mean test accuracy in percent of each surrogate with each neuron; behind it the lowest over all neurons."""
+    """Markdown: the mean test accuracy in percent of each surrogate with each neuron; behind it the lowest over all
+    neurons."""
     found = defaultdict(list)
     for row in rows:
         found[row["surrogate"], row["neuron"]].append(100 * row["accuracy"])
@@ -82,7 +91,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     for name in names:
         means = [statistics.mean(found[name, n]) if (name, n) in found else math.nan for n in neurons]
         every = [a for n in neurons for a in found[name, n]]
-        lines.append(f"| `{name}` | " + " | ".join(f"{m:.1f}" for m in (*means, statistics.mean(every), min(every))) + " |")
+        lines.append(
+            f"| `{name}` | " + " | ".join(f"{m:.1f}" for m in (*means, statistics.mean(every), min(every))) + " |"
+        )
     return "\n".join(lines)
 
 
@@ -91,7 +102,9 @@ def main() -> int:
     parser.add_argument("--data", choices=list(DEFAULTS), default="digits", help="default: digits")
     parser.add_argument("--data-dir", type=Path, help="folder with Fashion-MNIST's .gz files")
     parser.add_argument("--device", default="cpu", help="default: cpu")
-    parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count(), help="runs side by side; default: all cores")
+    parser.add_argument(
+        "--workers", type=int, default=multiprocessing.cpu_count(), help="runs side by side; default: all cores"
+    )
     parser.add_argument("--epochs", type=int, help="default: 20 (digits), 4 (fashion-mnist)")
     parser.add_argument("--batch-size", type=int, help="default: 64 (digits), 512 (fashion-mnist)")
     parser.add_argument("--seeds", type=int, default=3, help="default: 3")
@@ -106,7 +119,9 @@ def main() -> int:
     rows = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
     done = {(row["neuron"], row["surrogate"], row["seed"]) for row in rows}
     wanted = [
-        job for job in itertools.product(range(args.seeds), args.surrogates, args.neurons) if (job[2], job[1], job[0]) not in done
+        job
+        for job in itertools.product(range(args.seeds), args.surrogates, args.neurons)
+        if (job[2], job[1], job[0]) not in done
     ]
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(args.workers, spawn) as pool, out.open("a") as file:

@@ -24,9 +24,9 @@ DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts its files."""
 CACHE = Path.home() / ".cache" / "torch_lif" / "fashion-mnist"
 
-# SHA-256 of the unpacked files. Not of the .gz: Debian packed them anew without the file name and date in the gzip header, so that
-# their checksums differ from the MD5s that Zalando publishes, although the content is the same. (With Zalando's header put back,
-# Debian's four files have exactly those MD5s, so these sums hold for both.)
+# SHA-256 of the unpacked files. Not of the .gz: Debian packed them anew without the file name and date in the gzip
+# header, so that their checksums differ from the MD5s that Zalando publishes, although the content is the same. (With
+# Zalando's header put back, Debian's four files have exactly those MD5s, so these sums hold for both.)
 CHECKSUMS = {
     "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -64,10 +64,11 @@ def digits() -> Images:
 
 
 def fashion_mnist(data_dir: Path | None = None) -> Images:
-    """70000 pictures of clothes of 28 x 28 pixels, 10000 of them for the test: Xiao, Rasul & Vollgraf 2017, arXiv:1708.07747.
+    """70000 pictures of clothes of 28 x 28 pixels, 10000 of them for the test: Xiao, Rasul & Vollgraf 2017,
+    arXiv:1708.07747.
 
-    Read from `data_dir` if given, else from Debian's package if installed, else from the cache, into which they are downloaded
-    if need be.
+    Read from `data_dir` if given, else from Debian's package if installed, else from the cache, into which they are
+    downloaded if need be.
     """
     folder = data_dir or (DEBIAN if all((DEBIAN / name).exists() for name in CHECKSUMS) else CACHE)
     if folder == CACHE:
@@ -88,7 +89,9 @@ def read(path: Path) -> bytes:
     try:
         return unpack(packed, path.name)
     except UserError as error:
-        raise UserError(f"{path} {error}" + ("; delete it to have it downloaded again" if path.parent == CACHE else "")) from error
+        raise UserError(
+            f"{path} {error}" + ("; delete it to have it downloaded again" if path.parent == CACHE else "")
+        ) from error
 
 
 def unpack(packed: bytes, name: str) -> bytes:
@@ -103,7 +106,8 @@ def unpack(packed: bytes, name: str) -> bytes:
 
 
 def parse_idx(content: bytes) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """An IDX file of bytes: 0, 0, 8 (type: byte), number of dimensions; each dimension as a big-endian int32; the data."""
+    """An IDX file of bytes: 0, 0, 8 (type: byte), number of dimensions; each dimension as a big-endian int32; the
+    data."""
     shape = np.frombuffer(content, ">i4", count=content[3], offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(shape).copy()
 

@@ -46,14 +46,25 @@ def save_checkpoint(path: Path, settings: Mapping[str, Any], state: Mapping[str,
 
 
 def load_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The state that was saved; UserError unless it was saved under the same settings, for it could not be continued then."""
+    """The state that was saved; UserError unless it was saved under the same settings, for it could not be continued
+    then."""
     if not path.exists():
         raise UserError(f"--resume: there is no checkpoint {path}; start without --resume")
     try:
-        # Tensors come to the CPU, whatever device they were saved from; load_state_dict copies them to where they belong.
+        # Tensors come to the CPU, whatever device they were saved from; load_state_dict copies them to where they
+        # belong.
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         saved = dict(state.pop("settings"))
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, LookupError, TypeError, ValueError, AttributeError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        pickle.UnpicklingError,
+        EOFError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ) as error:
         raise UserError(f"--resume: {path} is no checkpoint of this program, or damaged ({error})") from error
     other = [f"{name} {saved.get(name)} (now {value})" for name, value in settings.items() if saved.get(name) != value]
     if other:
@@ -77,7 +88,11 @@ def save_metrics(
             "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
             "platform": platform.platform(),
         },
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "torch_lif": torch_lif.__version__},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torch_lif": torch_lif.__version__,
+        },
         "history": history,
     }
     write_atomically(path, (json.dumps(metrics, indent=1) + "\n").encode())

@@ -17,7 +17,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "digits": {"epochs": 30, "batch_size": 64, "lr": 1e-3, "lr_decay": 0.9, "steps": 50, "hidden": [256, 256]},
     "fashion-mnist": {"epochs": 10, "batch_size": 128, "lr": 5e-4, "lr_decay": 0.8, "steps": 25, "hidden": [256, 256]},
 }
-NEURONS = ("cuba", "lif", "lif-recurrent", "alif", "alif-recurrent")
+NEURONS = ("cuba", "lif", "alif", "euler", "cuba-recurrent", "lif-recurrent", "alif-recurrent", "euler-recurrent")
 NUMBERS = (
     "data",
     "neuron",
@@ -32,7 +32,8 @@ NUMBERS = (
     "threads",
     "backend",
 )
-"""The options that the numbers of an epoch depend on; not the number of epochs, so that a finished run can be continued too."""
+"""The options that the numbers of an epoch depend on; not the number of epochs, so that a finished run can be continued
+too."""
 
 
 class Options(NamedTuple):
@@ -47,7 +48,9 @@ class Options(NamedTuple):
     report: bool
 
 
-def number(kind: type[int] | type[float], low: float, above: bool = False, high: float = math.inf) -> Callable[[str], float]:
+def number(
+    kind: type[int] | type[float], low: float, above: bool = False, high: float = math.inf
+) -> Callable[[str], float]:
     """An argparse type: a number in [low, high], or (low, high] if `above`."""
 
     def convert(text: str) -> float:
@@ -72,21 +75,31 @@ def parse(argv: Sequence[str] | None, description: str) -> Options:
     count = number(int, 1)
     parser.add_argument("--data", choices=list(DEFAULTS), default="digits", help="default: digits")
     parser.add_argument("--neuron", choices=NEURONS, default="cuba", help="of the hidden layers; default: cuba")
-    parser.add_argument("--data-dir", type=Path, help="folder with Fashion-MNIST's .gz files; default: Debian's, else downloaded")
+    parser.add_argument(
+        "--data-dir", type=Path, help="folder with Fashion-MNIST's .gz files; default: Debian's, else downloaded"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:0 ...; default: cpu")
     parser.add_argument("--backend", choices=["fused", "loop"], default="fused", help="loop: plain PyTorch, to compare")
     parser.add_argument("--epochs", type=count, help=default("epochs"))
     parser.add_argument("--batch-size", type=count, help=default("batch_size"))
     parser.add_argument("--lr", type=number(float, 0, above=True, high=1), help=f"learning rate; {default('lr')}")
-    parser.add_argument("--lr-decay", type=number(float, 0, above=True, high=1), help=f"its factor an epoch; {default('lr_decay')}")
-    parser.add_argument("--rate-penalty", type=number(float, 0), default=1.0, help="weight of firing rates in the loss; default: 1")
+    parser.add_argument(
+        "--lr-decay", type=number(float, 0, above=True, high=1), help=f"its factor an epoch; {default('lr_decay')}"
+    )
+    parser.add_argument(
+        "--rate-penalty", type=number(float, 0), default=1.0, help="weight of firing rates in the loss; default: 1"
+    )
     parser.add_argument("--steps", type=count, help=f"time steps of 1 ms; {default('steps')}")
-    parser.add_argument("--hidden", type=count, nargs="+", metavar="SIZE", help=f"sizes of the hidden layers; {default('hidden')}")
+    parser.add_argument(
+        "--hidden", type=count, nargs="+", metavar="SIZE", help=f"sizes of the hidden layers; {default('hidden')}"
+    )
     parser.add_argument("--seed", type=number(int, 0, high=2**63 - 1), default=0, help="default: 0")
     parser.add_argument("--threads", type=count, help="CPU threads; default: PyTorch's")
     parser.add_argument("--limit", type=count, help="use only so many training images")
     parser.add_argument("--out", type=Path, help="folder for the results; default: runs/<data>[-<neuron>]")
-    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out, made with the same settings")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue from the checkpoint in --out, made with the same settings"
+    )
     parser.add_argument("--no-report", action="store_true", help="do not draw report.png")
     args = parser.parse_args(argv)
 

@@ -39,7 +39,9 @@ def draw(path: Path, history: Sequence[Mapping[str, Any]], images: Images, activ
 
 def curves(figure: SubFigure, history: Sequence[Mapping[str, Any]]) -> None:
     epochs, last = [row["epoch"] for row in history], history[-1]
-    figure.suptitle(f"Training: {last['test_accuracy']:.2%} of the test images right after epoch {epochs[-1]}", fontweight="bold")
+    figure.suptitle(
+        f"Training: {last['test_accuracy']:.2%} of the test images right after epoch {epochs[-1]}", fontweight="bold"
+    )
     panels: list[tuple[str, str, list[tuple[str, str, int]]]] = [
         ("Loss, with the penalty on spikes", "log", [("loss", "training", 1)]),
         ("Images told right (%)", "linear", [("train_accuracy", "training", 100), ("test_accuracy", "test", 100)]),
@@ -66,7 +68,8 @@ def one_image(figure: SubFigure, images: Images, activity: Activity, dt: float) 
     predicted, label = int(scores.argmax()), int(images.test_y[0])
     verdict = "right" if predicted == label else "wrong"
     figure.suptitle(
-        f"One test image: class {images.classes[label]}, predicted {images.classes[predicted]} ({verdict})", fontweight="bold"
+        f"One test image: class {images.classes[label]}, predicted {images.classes[predicted]} ({verdict})",
+        fontweight="bold",
     )
     grid = figure.add_gridspec(1, 2, width_ratios=[1, 3.6])
     picture, bars = figure.add_subfigure(grid[0]).subplots(2, 1)
@@ -78,7 +81,9 @@ def one_image(figure: SubFigure, images: Images, activity: Activity, dt: float) 
 
     layers = [array(layer.spikes) for layer in activity.layers]
     time = 1e3 * dt * np.arange(1, len(layers[0]) + 1)
-    panels = figure.add_subfigure(grid[1]).subplots(len(layers) + 2, 1, sharex=True, height_ratios=[*[2.6] * len(layers), 2.2, 2.6])
+    panels = figure.add_subfigure(grid[1]).subplots(
+        len(layers) + 2, 1, sharex=True, height_ratios=[*[2.6] * len(layers), 2.2, 2.6]
+    )
     for k, (axes, spikes) in enumerate(zip(panels, layers, strict=False), 1):
         raster(axes, time, spikes, f"Hidden layer {k}")
     membranes(panels[-2], time, layers[0], array(activity.layers[0].records["v"]))
@@ -120,6 +125,8 @@ def readout(axes: Axes, time: Array, v: Array, classes: Sequence[str], predicted
     for k, name in enumerate(classes):
         chosen = k == predicted
         label = f"{name} (predicted)" if chosen else name
-        axes.plot(time, v[:, k], color=COLOURS[k], linewidth=3 if chosen else 1.2, zorder=3 if chosen else 2, label=label)
+        axes.plot(
+            time, v[:, k], color=COLOURS[k], linewidth=3 if chosen else 1.2, zorder=3 if chosen else 2, label=label
+        )
     axes.set(title="Read-out: leaky integrators, one for each class", ylabel="membrane potential")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)

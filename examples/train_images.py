@@ -2,17 +2,17 @@
 
     python examples/train_images.py                       # handwritten digits: 98 %, 15 s on two cores
     python examples/train_images.py --data fashion-mnist  # clothes: 88 %, 2 minutes
-    python examples/train_images.py --neuron alif-recurrent   # other neurons: lif, lif-recurrent, alif, alif-recurrent
-    python examples/train_images.py --backend loop        # the same network on the plain PyTorch loop, to compare the speed
+    python examples/train_images.py --neuron alif-recurrent   # or lif, lif-recurrent, alif, euler ...
+    python examples/train_images.py --backend loop        # the same network on the plain PyTorch loop, to compare speed
 
-Coding: a pixel's intensity is a constant input current for the whole presentation (--steps of 1 ms); the first hidden layer turns
-currents into spikes. Nothing is random in it, so that a test needs one pass, and no spike is spent on the input. It makes no use of
-time: for data that are events, feed those to the first layer instead.
+Coding: a pixel's intensity is a constant input current for the whole presentation (--steps of 1 ms); the first hidden
+layer turns currents into spikes. Nothing is random in it, so that a test needs one pass, and no spike is spent on the
+input. It makes no use of time: for data that are events, feed those to the first layer instead.
 
 Read-out: the class whose leaky integrator has the highest membrane potential on average over time.
 
-Loss: cross entropy of these averages, plus a penalty on the hidden neurons' firing rates, which saves three spikes in four at no
-loss of accuracy (digits). The result is that of the last epoch: none is picked by its test accuracy.
+Loss: cross entropy of these averages, plus a penalty on the hidden neurons' firing rates, which saves three spikes in
+four at no loss of accuracy (digits). The result is that of the last epoch: none is picked by its test accuracy.
 
 In --out: checkpoint.pt (after each epoch; --resume continues from it, to the same numbers), metrics.json, report.png.
 """
@@ -39,7 +39,8 @@ DT = 1e-3
 """Length of a time step in seconds."""
 # Wide enough (1/alpha is a tenth of the threshold) to reach neurons that are far from spiking.
 SURROGATE = lif.SuperSpike(alpha=10.0)
-Neurons = lif.LIF | lif.CubaLIF | lif.ALIF | lif.RefractoryCubaLIF
+Result = lif.LIFResult | lif.ALIFResult | lif.EulerLIFResult
+Neurons = lif.LIF | lif.CubaLIF | lif.ALIF | lif.EulerLIF
 
 
 def make_neurons(kind: str, size: int, backend: str, surrogate: lif.Surrogate) -> Neurons:
@@ -57,9 +58,9 @@ def make_neurons(kind: str, size: int, backend: str, surrogate: lif.Surrogate) -
     if name == "cuba":
         return lif.CubaLIF(size, tau_syn=5e-3, max_spikes=2.0**16 if form == "multi" else 1, **common)
     if name == "euler":
-        return lif.RefractoryCubaLIF(size, tau_syn=5e-3, **common)
-    # Each spike raises the threshold by a tenth at first. The input is not scaled down by the membrane's leak, so that the same
-    # connections drive it as strongly as the others.
+        return lif.EulerLIF(size, tau_syn=5e-3, **common)
+    # Each spike raises the threshold by a tenth at first. The input is not scaled down by the membrane's leak, so that
+    # the same connections drive it as strongly as the others.
     return lif.ALIF(size, tau_adapt=100e-3, adapt_scale=10.0, norm_input=False, **common)
 
 
@@ -72,17 +73,18 @@ class SpikingLayer(nn.Module):
         self.linear = nn.Linear(inputs, size)
         self.neurons = make_neurons(kind, size, backend, surrogate)
 
-    def forward(self, x: Tensor, record: Sequence[str] = ()) -> lif.LIFResult | lif.ALIFResult:
-        """x: (batch, steps, inputs), or (batch, 1, inputs) for an input that stands still. Its current is computed once, then read
-        at every step as a view that takes no memory; for a full x, expand does nothing."""
+    def forward(self, x: Tensor, record: Sequence[str] = ()) -> Result:
+        """x: (batch, steps, inputs), or (batch, 1, inputs) for an input that stands still. Its current is computed
+        once, then read at every step as a view that takes no memory; for a full x, expand does nothing."""
         current = self.linear(x).expand(-1, self.steps, -1)
         return self.neurons.run(current, record=record)
 
 
 class Activity(NamedTuple):
-    """What a network did: the hidden layers' spikes and records, (batch, steps, neurons) each; the read-out's membranes."""
+    """What a network did: the hidden layers' spikes and records, (batch, steps, neurons) each; the read-out's
+    membranes."""
 
-    layers: list[lif.LIFResult | lif.ALIFResult]
+    layers: list[Result]
     readout: Tensor
 
     def scores(self) -> Tensor:
@@ -95,8 +97,8 @@ class Activity(NamedTuple):
 
 
 class SpikingNetwork(nn.Module):
-    """Spiking layers, read out by leaky integrators. `sizes`: of the input, the hidden layers and the output; `kind`: of neuron, as
-    for make_neurons."""
+    """Spiking layers, read out by leaky integrators. `sizes`: of the input, the hidden layers and the output; `kind`:
+    of neuron, as for make_neurons."""
 
     def __init__(
         self,
@@ -108,7 +110,9 @@ class SpikingNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.steps = steps
-        self.layers = nn.ModuleList(SpikingLayer(m, n, steps, kind, backend, surrogate) for m, n in itertools.pairwise(sizes[:-1]))
+        self.layers = nn.ModuleList(
+            SpikingLayer(m, n, steps, kind, backend, surrogate) for m, n in itertools.pairwise(sizes[:-1])
+        )
         self.linear = nn.Linear(sizes[-2], sizes[-1])
         self.readout = lif.LI(sizes[-1], tau_mem=10e-3, tau_syn=5e-3, dt=DT, backend=backend)
 
@@ -137,13 +141,16 @@ class Trainer:
         self.train_x, self.train_y = images.train_x[:limit].to(device), images.train_y[:limit].to(device)
         self.test_x, self.test_y = images.test_x.to(device), images.test_y.to(device)
         sizes = [images.train_x.shape[1], *settings["hidden"], len(images.classes)]
-        self.network = SpikingNetwork(sizes, settings["steps"], settings["neuron"], settings["backend"], surrogate).to(device)
+        self.network = SpikingNetwork(sizes, settings["steps"], settings["neuron"], settings["backend"], surrogate).to(
+            device
+        )
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=settings["lr"])
         self.scheduler = torch.optim.lr_scheduler.ExponentialLR(self.optimizer, settings["lr_decay"])
         self.history: list[dict[str, Any]] = []
 
     def epoch(self, title: str) -> dict[str, Any]:
-        """One pass over the training images, then one over the test images; the row of it in the history. No title, no bar."""
+        """One pass over the training images, then one over the test images; the row of it in the history. No title, no
+        bar."""
         batches = torch.randperm(len(self.train_y), generator=self.shuffling).to(self.device).split(self.batch_size)
         totals = torch.zeros(3, device=self.device)
         learning_rate = self.scheduler.get_last_lr()[0]
@@ -237,13 +244,17 @@ def train(options: Options) -> None:
         if len(trainer.history) > options.epochs:
             raise UserError(f"--epochs {options.epochs}: {checkpoint} is of epoch {len(trainer.history)} already")
     print(trainer.network)
-    print(f"{len(trainer.train_y)} images to learn, {len(trainer.test_y)} to test; {options.device}, {options.settings['backend']}")
+    print(
+        f"{len(trainer.train_y)} images to learn, {len(trainer.test_y)} to test; {options.device}, "
+        f"{options.settings['backend']}"
+    )
 
     for epoch in range(len(trainer.history) + 1, options.epochs + 1):
         row = trainer.epoch(f"epoch {epoch}/{options.epochs}")
         save_checkpoint(checkpoint, options.settings, trainer.state())
         print(
-            f"epoch {epoch:3}/{options.epochs}: loss {row['loss']:.4f}, right {row['train_accuracy']:6.2%} in training, "
+            f"epoch {epoch:3}/{options.epochs}: loss {row['loss']:.4f}, right {row['train_accuracy']:6.2%} in "
+            "training, "
             f"{row['test_accuracy']:6.2%} in the test, {row['test_spikes']:.2f} spikes/neuron, "
             f"{row['seconds']:.2f} s ({row['ms_per_step']:.1f} ms/step)",
             flush=True,
@@ -259,7 +270,10 @@ def train(options: Options) -> None:
     save_metrics(files[1], options.settings, trainer.history, seconds, options.device)
     last = trainer.history[-1]
     since = "since resuming" if options.resume else "in all"
-    print(f"test accuracy {last['test_accuracy']:.2%}, {last['test_spikes']:.2f} spikes per neuron, {seconds:.1f} s {since}")
+    print(
+        f"test accuracy {last['test_accuracy']:.2%}, {last['test_spikes']:.2f} spikes per neuron, {seconds:.1f} s "
+        f"{since}"
+    )
     print("written:", ", ".join(map(str, files)))
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import hypothesis
 import torch
 from torch import Tensor
 
@@ -17,8 +20,9 @@ Arguments = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Case:
-    """`params` gives each parameter's range and kind: "neuron" or "synapse"; `weights` those of a recurrent layer; `options` what
-    else is passed with every call. `states` are in the order of the state tuple, those that the layer lacks None."""
+    """`params` gives each parameter's range and kind: "neuron" or "synapse"; `weights` those of a recurrent layer;
+    `options` what else is passed with every call. `states` are in the order of the state tuple, those that the layer
+    lacks None."""
 
     name: str
     label: str
@@ -46,7 +50,8 @@ class Case:
 
     @property
     def steps(self) -> int:
-        """So many time steps that gradients do not explode: through resets to a value, adaptation and recurrence they do."""
+        """So many time steps that gradients do not explode: through resets to a value, adaptation and recurrence they
+        do."""
         return 60 if self.name in ("lif", "li") and not self.recurrent else 6
 
     @property
@@ -77,40 +82,56 @@ def _lif(synapses: int, recurrent: bool = False) -> Case:
         ("noise",),
         states,
         synapses,
-        weights=("w_rec",) if recurrent else (),
-        options={"synapses": synapses} if synapses else {},
+        weights=("w_rec", "b_rec") if recurrent else (),
+        options={"max_spikes": 2.0**16} | ({"synapses": synapses} if synapses else {}),
         max_spikes=True,
     )
 
 
-def _alif(label: str, synapse: bool, recurrent: bool = False, more: Sequence[str] = (), **options: Any) -> Case:
+def _alif(
+    label: str,
+    synapse: bool,
+    recurrent: bool = False,
+    more: Sequence[str] = (),
+    inputs: tuple[str, ...] = (),
+    **options: Any,
+) -> Case:
     params = {
         "decay_mem": (0.2, 0.9, "neuron"),
         "decay_adapt": (0.5, 1.0, "neuron"),
         "adapt_scale": (0.5, 2.0, "neuron"),
-        "threshold": (0.05, 0.3, "neuron"),
+        "threshold": (0.4, 1.2, "neuron"),
     }
-    params |= {"decay_syn": (0.1, 0.9, "synapse")} if synapse else {}
-    params |= {name: {"reset_value": (0.1, 0.5, "neuron"), "min_v": (-0.3, 0.0, "neuron")}[name] for name in more}
-    states = ("v", "i" if synapse else None, "b", *(("spikes",) if recurrent else ()))
+    params |= {"decay_syn": (0.3, 0.9, "synapse")} if synapse else {}
+    ranges = {"reset_value": (0.1, 0.5, "neuron"), "min_v": (-0.3, 0.0, "neuron"), "bias": (-0.1, 0.1, "neuron")}
+    params |= {name: ranges[name] for name in more}
+    states = ("v", "i" if synapse else None, "adaptation", *(("spikes",) if recurrent else ()))
     weights = ("w_rec", "b_rec") if recurrent else ()
-    return Case("alif", label, params, (), states, weights=weights, options=options, gain=3.0)
+    return Case("alif", label, params, inputs, states, weights=weights, options=options, gain=6.0 if synapse else 3.0)
 
 
-def _cuba(label: str, more: Sequence[str] = (), inputs: tuple[str, ...] = (), recurrent: bool = False, **options: Any) -> Case:
-    params = {"rate_mem": (0.1, 1.0, "neuron"), "rate_syn": (0.1, 0.9, "neuron"), "threshold": (0.2, 0.6, "neuron")}
-    ranges = {"leak": (-0.2, 0.2, "neuron"), "reset": (-0.3, 0.1, "neuron"), "refractory": (0.0, 3.5, "neuron")}
+def _euler(
+    label: str, more: Sequence[str] = (), inputs: tuple[str, ...] = (), recurrent: bool = False, **options: Any
+) -> Case:
+    params = {"rate_mem": (0.1, 1.0, "neuron"), "rate_syn": (0.1, 0.9, "neuron"), "threshold": (0.5, 1.2, "neuron")}
+    ranges = {
+        "leak": (-0.2, 0.2, "neuron"),
+        "reset_value": (-0.3, 0.1, "neuron"),
+        "bias": (-0.1, 0.1, "neuron"),
+        "refractory": (0.0, 3.5, "neuron"),
+    }
     params |= {name: ranges[name] for name in more}
     states: tuple[str | None, ...] = ("v", "i")
     if "refractory" in more or recurrent:
         states = (*states, "refractory" if "refractory" in more else None)
     states = (*states, *(("spikes",) if recurrent else ()))
     weights = ("w_rec", "b_rec") if recurrent else ()
-    return Case("cuba_lif", label, params, inputs, states, weights=weights, options=options, gain=1.5)
+    return Case("euler_lif", label, params, inputs, states, weights=weights, options=options, gain=1.5)
 
 
-def _li(label: str, inputs: tuple[str, ...] = (), **options: Any) -> Case:
-    params = {"rate_mem": (0.0, 1.0, "neuron"), "rate_syn": (0.0, 1.0, "neuron"), "v_leak": (-1.0, 1.0, "neuron")}
+def _li(label: str, inputs: tuple[str, ...] = (), more: Sequence[str] = (), **options: Any) -> Case:
+    params = {"rate_mem": (0.0, 1.0, "neuron"), "rate_syn": (0.0, 1.0, "neuron"), "leak": (-1.0, 1.0, "neuron")}
+    params |= {name: {"bias": (-0.1, 0.1, "neuron")}[name] for name in more}
     return Case("li", label, params, inputs, ("v", "i"), spiking=False, options=options)
 
 
@@ -118,17 +139,36 @@ CASES = [
     *(_lif(synapses) for synapses in (0, 1, 2, 3)),
     *(_lif(synapses, recurrent=True) for synapses in (0, 1, 2, 3)),
     _alif("alif", False),
-    _alif("alif-synapse", True, more=("reset_value", "min_v"), norm_input="state", max_spikes=math.inf),
-    _alif("alif-reset", True, more=("reset_value",), reset="value", norm_input=False, max_spikes=3, zero_adaptation=True),
+    _alif(
+        "alif-synapse",
+        True,
+        more=("reset_value", "min_v", "bias"),
+        inputs=("noise",),
+        norm_input="state",
+        max_spikes=math.inf,
+    ),
+    _alif(
+        "alif-reset", True, more=("reset_value",), reset="value", norm_input=False, max_spikes=3, zero_adaptation=True
+    ),
     _alif("alif-recurrent", True, recurrent=True, more=("min_v",), max_spikes=2, threshold_gradient=False),
-    _cuba("cuba", ("leak", "reset")),
-    _cuba("cuba-refractory", ("leak", "reset", "refractory")),
-    _cuba("cuba-iaf", ("reset", "refractory"), leaky=False, synapse="delayed_increment", reset_gradient=True),
-    _cuba("cuba-measured", ("leak", "reset", "refractory"), ("spikes_hw", "membrane_hw")),
-    _cuba("cuba-measured-spikes", ("leak", "reset"), ("spikes_hw",), reset_gradient=True),
-    _cuba("cuba-recurrent", ("leak", "reset"), recurrent=True, synapse="at_once", reset_gradient=True),
+    _euler("euler", ("leak", "reset_value")),
+    _euler(
+        "euler-refractory", ("leak", "reset_value", "refractory", "bias"), ("noise",), synapse_update="membrane_first"
+    ),
+    _euler(
+        "euler-iaf",
+        ("reset_value", "refractory", "bias"),
+        leaky=False,
+        synapse_update="membrane_first_increment",
+        reset_gradient=True,
+    ),
+    _euler("euler-measured", ("leak", "reset_value", "refractory"), ("noise", "spikes_hw", "membrane_hw")),
+    _euler("euler-measured-spikes", ("leak", "reset_value"), ("spikes_hw",), reset_gradient=True),
+    _euler(
+        "euler-recurrent", ("leak", "reset_value"), recurrent=True, synapse_update="membrane_first", reset_gradient=True
+    ),
     _li("li"),
-    _li("li-measured", ("membrane_hw",), synapse="delayed_increment"),
+    _li("li-measured", ("noise", "membrane_hw"), ("bias",), synapse_update="membrane_first_increment"),
 ]
 SPIKING = [case for case in CASES if case.spiking]
 SURROGATES = [
@@ -147,11 +187,29 @@ SURROGATES = [
     lif.Sigmoid(shift=0.1),
     lif.Triangle(0.7, 0.5),
 ]
-# Every surrogate with one case of each neuron, every case with two surrogates of different make.
-WITH_ALL = ("lif1", "alif-synapse", "cuba-refractory")
-SPIKING_PAIRS = [
-    (case, surrogate) for case in SPIKING for surrogate in (SURROGATES if str(case) in WITH_ALL else (SURROGATES[0], SURROGATES[2]))
-]
+
+
+LONG = os.environ.get("TORCH_LIF_TESTS") == "long"
+"""`make test-long`: every case with every surrogate, and hypothesis with five times its examples."""
+
+
+def examples(count: int) -> hypothesis.settings:
+    """How many examples hypothesis tries."""
+    return hypothesis.settings(max_examples=5 * count if LONG else count)
+
+
+def _pairs() -> list[tuple[Case, Any]]:
+    """Every surrogate with every neuron, and every case with a surrogate or more: each neuron's cases take turns."""
+    if LONG:
+        return list(itertools.product(SPIKING, SURROGATES))
+    found = []
+    for neuron in dict.fromkeys(case.name for case in SPIKING):
+        own = [case for case in SPIKING if case.name == neuron]
+        found += [(own[k % len(own)], surrogate) for k, surrogate in enumerate(SURROGATES)]
+    return found
+
+
+SPIKING_PAIRS = _pairs()
 PAIRS: list[tuple[Case, Any]] = [*SPIKING_PAIRS, *((case, None) for case in CASES if not case.spiking)]
 
 
@@ -181,7 +239,9 @@ def make(
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(size: Sequence[int], low: float, high: float, kind: torch.dtype) -> Tensor:
-        return (torch.rand(tuple(size), generator=generator, dtype=torch.float64) * (high - low) + low).to(kind).to(device)
+        return (
+            (torch.rand(tuple(size), generator=generator, dtype=torch.float64) * (high - low) + low).to(kind).to(device)
+        )
 
     steps = (B, T) if batch_first else (T, B)
     S = case.synapses
@@ -200,7 +260,7 @@ def make(
     total = math.prod(shape)
     for name in case.weights:
         size = (total * max(1, S),) if name == "b_rec" else (total, total * max(1, S))
-        bound = 0.1 if name == "b_rec" else 1 / max(4, total) ** 0.5
+        bound = 0.1 if name == "b_rec" else 1 / max(4, total * max(1, S) ** 2) ** 0.5
         arguments[name] = coarse(size, -bound, bound)
     for name in case.inputs if with_inputs else ():
         arguments[name] = uniform((*steps, *shape), -0.2, 0.2, dtype)
@@ -210,7 +270,7 @@ def make(
         first = {
             "v": lambda: uniform((B, *shape), -0.5, 0.9, compute),
             "i": lambda: uniform((B, *per_synapse), -0.5, 0.9, compute),
-            "b": lambda: uniform((B, *shape), 0.0, 0.5, compute),
+            "adaptation": lambda: uniform((B, *shape), 0.0, 0.5, compute),
             "refractory": lambda: uniform((B, *shape), -1.0, 2.0, compute),
             "spikes": lambda: uniform((B, *shape), -0.5, 1.5, compute).round(),
             None: lambda: None,

@@ -34,7 +34,8 @@ class Spike(torch.autograd.Function):
 
 
 def eager(x, v, i, p, spiking, z=None, w_rec=None):
-    """norse's equations a step at a time: x[t] has gone through input weights already. Returns outputs, v and i of each step."""
+    """norse's equations a step at a time: x[t] has gone through input weights already. Returns outputs, v and i of each
+    step."""
     outputs, membrane, current = [], [], []
     for x_t in x:
         j = i + x_t
@@ -61,7 +62,13 @@ def draw(spiking, dtype=torch.float32, shape=(N,), steps=(B, N), device="cpu", s
     g = torch.Generator().manual_seed(seed)
     x = uniform(g, (T, *steps), -0.3, 1.2, dtype, device)
     v, i = (uniform(g, steps, -0.5, 0.5, dtype, device) for _ in "vi")
-    ranges = {"tau_syn_inv": (50, 400), "tau_mem_inv": (50, 300), "v_leak": (-0.2, 0.2), "v_th": (0.4, 0.8), "v_reset": (-0.3, 0.1)}
+    ranges = {
+        "tau_syn_inv": (50, 400),
+        "tau_mem_inv": (50, 300),
+        "v_leak": (-0.2, 0.2),
+        "v_th": (0.4, 0.8),
+        "v_reset": (-0.3, 0.1),
+    }
     kind, names = (norse.LIFParameters, LIF_FIELDS) if spiking else (norse.LIParameters, LI_FIELDS)
     return x, v, i, kind(**{name: uniform(g, shape, *ranges[name], dtype, device) for name in names}, **fields)
 

@@ -1,7 +1,7 @@
 """One small forward and backward of every kernel, for compute-sanitizer to watch (tests/on_gpu.sh).
 
-Sizes straddle block and checkpoint borders; strides leave gaps. Run with PYTORCH_NO_CUDA_MEMORY_CACHING=1, so that every
-tensor is an allocation of its own and an access beyond it is seen.
+Sizes straddle block and checkpoint borders; strides leave gaps. Run with PYTORCH_NO_CUDA_MEMORY_CACHING=1, so that
+every tensor is an allocation of its own and an access beyond it is seen.
 """
 
 import functools
@@ -24,7 +24,9 @@ def main() -> None:
         for steps, neurons, common in ((37, 67, False), (37, 72, True)):
             if case.recurrent:
                 steps //= 4  # a launch a step
-            arguments = make(case, T=steps, B=2, neurons=neurons, dtype=dtype, device="cuda", seed=count, with_inputs=not common)
+            arguments = make(
+                case, T=steps, B=2, neurons=neurons, dtype=dtype, device="cuda", seed=count, with_inputs=not common
+            )
             options = ({} if common else {"record": case.records}) | ({"surrogate": surrogate} if surrogate else {})
             gradients(functools.partial(case.fused, **options), arguments)
             count += 1

@@ -23,12 +23,12 @@ pytest.importorskip("tqdm")
 pytest.importorskip("resource", reason="getrusage() is of Unix")
 
 from benchmarks import cases, cli, contenders, layer, machine, measure, report, suite  # noqa: E402
-from benchmarks.cases import CASES, PASSES, Case, Shape  # noqa: E402
+from benchmarks.cases import CASES, PASSES, Shape  # noqa: E402
 from benchmarks.contenders import BASELINE, CONTENDERS, OURS, Contender  # noqa: E402
 
 SHAPE = Shape(50, 3, 24)
 OPTIONS = suite.Options(torch.float32)
-MANY_SYNAPSES = Case("many", "lif", CASES["cuba-lif"].parameters, 0.01, states=4, synapses=3, modes=tuple(cases.MODES))
+MANY_SYNAPSES = dataclasses.replace(CASES["cuba-lif"], name="many", drive=0.01, states=4, synapses=3)
 LOOP = CONTENDERS[BASELINE].call
 
 
@@ -90,7 +90,10 @@ def test_formulas_count_the_tensors(case, mode, dtype, device):
     backward = nbytes([problem.grad_out, *kept, *grad]) + (problem.x.nbytes if reads_x else 0)
     assert kept
     assert case.bytes_moved("forward", SHAPE, dtype, device) == forward
-    counted, moved = case.bytes_moved("forward+backward", SHAPE, dtype, device, in_use), forward + nbytes(kept) + backward
+    counted, moved = (
+        case.bytes_moved("forward+backward", SHAPE, dtype, device, in_use),
+        forward + nbytes(kept) + backward,
+    )
     if in_use == "mask":  # a bit a neuron-step, in words of at most 32
         assert counted <= moved <= counted + 2 * 4 * (SHAPE.steps * SHAPE.batch + SHAPE.batch * SHAPE.neurons)
     else:
@@ -124,7 +127,9 @@ def test_a_mode_that_keeps_something_else_is_noticed():
 
 def test_modes_are_rows():
     """Each mode that can be asked for, for the pass in which they differ; the default says which it chose."""
-    rows = list(suite.measure_all([CASES["lif"], CASES["li"]], [("", SHAPE)], OPTIONS, list(CONTENDERS.values())[:2], meter()))
+    rows = list(
+        suite.measure_all([CASES["lif"], CASES["li"]], [("", SHAPE)], OPTIONS, list(CONTENDERS.values())[:2], meter())
+    )
     assert not any(row.error for row in rows)
     found = {(row.case, row.implementation, row.pass_name): row.mode for row in rows}
     for case in (CASES["lif"], CASES["li"]):
@@ -152,7 +157,7 @@ def test_cases_are_worth_measuring(case):
 
 def test_every_family_has_its_own_surrogate():
     found = {name: type(case.surrogate) for name, case in CASES.items() if not case.trainable}
-    expected = {"lif": lif.StepPWL, "cuba-lif": lif.StepPWL, "alif": lif.SingleExponential, "cuba-refractory": lif.SuperSpike}
+    expected = {"lif": lif.StepPWL, "cuba-lif": lif.StepPWL, "alif": lif.SingleExponential, "euler-lif": lif.SuperSpike}
     assert found == expected | {"li": type(None)}
     seen = []
 
@@ -167,7 +172,7 @@ def test_every_family_has_its_own_surrogate():
 
 def test_gradients_of_parameters_are_cases_of_their_own(capsys):
     assert set(CASES) == {name + suffix for name in CASES if "+" not in name for suffix in ("", "+parameters")}
-    assert cases.DEFAULT == ["lif", "cuba-lif", "alif", "cuba-refractory", "li", "cuba-lif+parameters"]
+    assert cases.DEFAULT == ["lif", "cuba-lif", "alif", "euler-lif", "li", "cuba-lif+parameters"]
     p = cli.parser()
 
     def chosen(*arguments):
@@ -285,7 +290,8 @@ def test_fresh_memory_is_counted_as_page_faults():
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mallopt() is glibc's")
 def test_keep_memory_is_rid_of_page_faults():
-    """In a process of its own, for it cannot be undone. Alignment splits blocks, so that malloc settles after a few calls only."""
+    """In a process of its own, for it cannot be undone. Alignment splits blocks, so that malloc settles after a few
+    calls only."""
     program = f"import sys; sys.path[:0] = {[p for p in sys.path if p]!r}\n"  # the same torch_lif as here
     program += """if True:
         import torch
@@ -316,7 +322,8 @@ def test_others_are_noticed():
 def test_only_others_are_counted(monkeypatch):
     """/proc/stat, and a machine on which this process is alone."""
     stat = (
-        "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 100 20 3 999 999 4 5 6 7 8\ncpu1 1 1 1 1 1 1 1 1 1 1\ncpu2 200 0 0 0 0 0 0 0 0 0\nintr 5\n"
+        "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 100 20 3 999 999 4 5 6 7 8\ncpu1 1 1 1 1 1 1 1 1 1 1\ncpu2 200 0 0 0 0 "
+        "0 0 0 0 0\nintr 5\n"
     )
     with monkeypatch.context() as patch:
         patch.setattr(machine, "_read", lambda path: stat)
@@ -354,7 +361,9 @@ def test_a_failing_case_is_reported_and_the_rest_runs():
             raise RuntimeError("broke")
         return true(problem)
 
-    rows = rows_with(raises=raises, one_more_spike=one_more_spike, wrong_gradient=wrong_gradient, breaks_later=breaks_later)
+    rows = rows_with(
+        raises=raises, one_more_spike=one_more_spike, wrong_gradient=wrong_gradient, breaks_later=breaks_later
+    )
     errors = {(row.implementation, row.pass_name): row.error for row in rows}
     for name in PASSES:
         assert errors["raises", name] == "MemoryError: no room"
@@ -380,17 +389,38 @@ def test_without_a_baseline_nothing_counts_as_checked():
 
 
 def made_up():
-    """100 MB in 10 ms, where a copy moves 20 GB/s: half its bandwidth, and five times as fast as the baseline. There are CPUs left
-    for others, but not enough for those beside the baseline of the other pass."""
+    """100 MB in 10 ms, where a copy moves 20 GB/s: half its bandwidth, and five times as fast as the baseline. There
+    are CPUs left for others, but not enough for those beside the baseline of the other pass."""
     place = machine.describe("cpu") | {"threads": 2, "cpus": 3}
-    copies = [measure.Copy(10**9, [0.05, 0.05, 9.0], 10**9, [0.15], 1000), measure.Copy(10**9, [0.06], 10**9, [0.2], 1000)]
-    row = {"case": "lif", "pass_name": "forward", "shape": (10, 2, 5), "dtype": "float32", "formula": "T", "bytes_moved": 10**8}
-    fast = report.Row(implementation="torch_lif", **row, samples=[0.01, 0.02, 0.01, 0.008, 0.01], faults=20.0, others=0.5)
+    copies = [
+        measure.Copy(10**9, [0.05, 0.05, 9.0], 10**9, [0.15], 1000),
+        measure.Copy(10**9, [0.06], 10**9, [0.2], 1000),
+    ]
+    row = {
+        "case": "lif",
+        "pass_name": "forward",
+        "shape": (10, 2, 5),
+        "dtype": "float32",
+        "formula": "T",
+        "bytes_moved": 10**8,
+    }
+    fast = report.Row(
+        implementation="torch_lif", **row, samples=[0.01, 0.02, 0.01, 0.008, 0.01], faults=20.0, others=0.5
+    )
     slow = report.Row(implementation=BASELINE, **row, samples=[0.05])
     broken = report.Row(implementation="broken", **row, error="RuntimeError: broke")
-    backward = [dataclasses.replace(fast, pass_name="backward"), dataclasses.replace(slow, pass_name="backward", others=1.3)]
+    backward = [
+        dataclasses.replace(fast, pass_name="backward"),
+        dataclasses.replace(slow, pass_name="backward", others=1.3),
+    ]
     return report.Report(
-        "layer", "python -m benchmarks layer lif", "2026-01-01", place, ["by hand"], copies, [fast, slow, broken, *backward]
+        "layer",
+        "python -m benchmarks layer lif",
+        "2026-01-01",
+        place,
+        ["by hand"],
+        copies,
+        [fast, slow, broken, *backward],
     )
 
 
@@ -483,7 +513,10 @@ def test_end_to_end(device, tmp_path, capsys, monkeypatch, threads):
 
     def spy(problem):
         seen.add(
-            (len(problem.leaves) - len(problem.case.differentiable), type(problem.arguments.get("surrogate", lif.SuperSpike())))
+            (
+                len(problem.leaves) - len(problem.case.differentiable),
+                type(problem.arguments.get("surrogate", lif.SuperSpike())),
+            )
         )
         return LOOP(problem)
 
@@ -501,7 +534,9 @@ def test_end_to_end(device, tmp_path, capsys, monkeypatch, threads):
     assert all(math.isfinite(row.median) and not row.error for row in found.rows)
     assert all(row.check.startswith("output equal") for row in found.rows if row.implementation != BASELINE)
     assert any(row.implementation.endswith(contenders.GRAPH) for row in found.rows) == (device == "cuda")
-    assert all((row.peak is None) == (device == "cpu" or row.implementation.endswith(contenders.GRAPH)) for row in found.rows)
+    assert all(
+        (row.peak is None) == (device == "cpu" or row.implementation.endswith(contenders.GRAPH)) for row in found.rows
+    )
     assert found.machine["threads"] == 1
     assert found.command.startswith("python -m benchmarks layer all --shapes 40x2x16,20x1x300")
     assert found.copy.bandwidth > 0
@@ -516,7 +551,19 @@ def test_end_to_end_with_a_failure(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setitem(CONTENDERS, "broken", Contender("broken", broken))
     path = tmp_path / "failed.json"
-    common = ["--device", "cpu", "--shapes", "40x2x16", "--repeats", "2", "--min-time", "0", "--json", str(path), "--no-peers"]
+    common = [
+        "--device",
+        "cpu",
+        "--shapes",
+        "40x2x16",
+        "--repeats",
+        "2",
+        "--min-time",
+        "0",
+        "--json",
+        str(path),
+        "--no-peers",
+    ]
     assert cli.main(["layer", "--cases", "li", *common, "--dtype", "bfloat16"]) == 1
     assert "failed: li 40x2x16 bfloat16 forward broken: RuntimeError: broke" in capsys.readouterr().out
     rows = report.read(path).rows
@@ -536,7 +583,18 @@ def test_a_run_ends_in_time(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setitem(CONTENDERS, "slow", Contender("slow", slow))
     path = tmp_path / "late.json"
-    arguments = ["--device", "cpu", "--shapes", "40x2x16,20x2x16", "--dtypes", "float32", "--repeats", "1", "--min-time", "0"]
+    arguments = [
+        "--device",
+        "cpu",
+        "--shapes",
+        "40x2x16,20x2x16",
+        "--dtypes",
+        "float32",
+        "--repeats",
+        "1",
+        "--min-time",
+        "0",
+    ]
     assert cli.main(["layer", "li", "lif", *arguments, "--json", str(path), "--no-peers", "--time-limit", "0.01"]) == 0
     found = report.read(path)
     assert {row.case for row in found.rows} == {"li"}

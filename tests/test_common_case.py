@@ -1,5 +1,5 @@
-"""The common case has kernels of its own: on the GPU, x alone and nothing recorded; on the CPU, nothing optional given. They give
-the bits of the plain loop, and those of the general kernels."""
+"""The common case has kernels of its own: on the GPU, x alone and nothing recorded; on the CPU, nothing optional given.
+They give the bits of the plain loop, and those of the general kernels."""
 
 import inspect
 import math
@@ -9,6 +9,7 @@ import torch
 from cases import CASES, SURROGATES, assert_same_bits, gradients, leaves, loss, make, only_sequences, outputs, same_bits
 
 import torch_lif as lif
+from torch_lif._call import SYNAPSE_UPDATES
 
 PLAIN = [case for case in CASES if not case.recurrent]
 SHAPES = [(1, 2, 4), (15, 1, 64), (16, 3, 68), (17, 2, 128), (33, 2, 132), (75, 2, 200), (48, 2, 66)]
@@ -21,8 +22,8 @@ SHORT = [(1, 700, 1032), (4, 700, 1032), (8, 100, 4104)]
 
 
 def total_of(result):
-    """A loss of what a call has with and without records. Records join it times zero: their gradients, though zero, keep the
-    backward too from the kernels of the common case."""
+    """A loss of what a call has with and without records. Records join it times zero: their gradients, though zero,
+    keep the backward too from the kernels of the common case."""
     total = loss(type(result)(result[0], result.state, {}))
     for record in result.records.values():
         total = total + (record * 0).sum()
@@ -62,22 +63,25 @@ def test_recording_changes_nothing(case, shape, dtype, target):
 @pytest.mark.parametrize("shape", [*SHAPES, LONG, WIDE, *SHORT], ids=str)
 @pytest.mark.parametrize("case", [case for case in PLAIN if case.name in ("lif", "li")], ids=str)
 def test_nothing_optional_at_all(case, shape, dtype, target):
-    """Without a bias or a leak's potential, and with gradients of x and the state alone: from the mask where there is one, or from
-    nothing, and from checkpoints."""
+    """Without a bias or a leak's potential, and with gradients of x and the state alone: from the mask where there is
+    one, or from nothing, and from checkpoints."""
     T, B, N = shape
     if B > 3 and target == "cpu":
         pytest.skip("has no such blocks")
     arguments = make(case, T, B, N, dtype=dtype, device=target, seed=34, with_inputs=False)
-    for name in ("bias", "v_leak"):
+    for name in ("bias", "leak"):
         arguments.pop(name, None)
     for memory in [None, *(["recompute"] if case.synapses < 3 or target == "cpu" else [])]:
         assert_records_change_nothing(case, arguments, only_sequences, memory=memory)
 
 
 @pytest.mark.parametrize("surrogate", SURROGATES, ids=str)
-@pytest.mark.parametrize("case", [case for case in PLAIN if "surrogate" in inspect.signature(case.fused).parameters], ids=str)
+@pytest.mark.parametrize(
+    "case", [case for case in PLAIN if "surrogate" in inspect.signature(case.fused).parameters], ids=str
+)
 def test_every_surrogate(case, surrogate, target):
-    """On the GPU some are constants of their kernels; the others are switched to once for several steps of a full chunk."""
+    """On the GPU some are constants of their kernels; the others are switched to once for several steps of a full
+    chunk."""
     arguments = make(case, 50, 2, 68, device=target, seed=35, with_inputs=False)
     for differentiated in (leaves, only_sequences):
         assert_records_change_nothing(case, arguments, differentiated, surrogate=surrogate)
@@ -86,20 +90,22 @@ def test_every_surrogate(case, surrogate, target):
 OPTIONS = [
     *(("alif", option) for option in ({}, {"norm_input": False}, {"norm_input": "state"}, {"max_spikes": 3})),
     *(("alif", option) for option in ({"zero_adaptation": True}, {"threshold_gradient": False})),
-    *(("cuba", {"synapse": synapse}) for synapse in ("delayed", "delayed_increment", "at_once")),
-    *(("cuba", option) for option in ({"leaky": False}, {"reset_gradient": True})),
-    *(("li", {"synapse": synapse}) for synapse in ("delayed", "delayed_increment", "at_once")),
+    *(("euler", {"synapse_update": order}) for order in SYNAPSE_UPDATES),
+    *(("euler", option) for option in ({"leaky": False}, {"reset_gradient": True})),
+    *(("li", {"synapse_update": order}) for order in SYNAPSE_UPDATES),
 ]
 
 
 @pytest.mark.parametrize(("label", "option"), OPTIONS, ids=str)
 def test_each_option_alone(label, option, target):
-    """With nothing optional given: options are then constants of the kernels where they are as usual."""
+    """With nothing optional given: options are then constants of the kernels in the common case."""
     case = next(case for case in CASES if str(case) == label)
     for surrogate in ({}, {"surrogate": lif.StepPWL()}, {"surrogate": lif.Gaussian(mu=0.1)}) if case.spiking else ({},):
         for dtype, steps in ((torch.float32, 50), (torch.float64, case.steps)):
-            arguments = make(case, steps, 2, 68, dtype=dtype, device=target, seed=37, with_inputs=False) | option | surrogate
-            for name in ("leak", "reset" if label == "cuba" else "", "v_leak"):
+            arguments = (
+                make(case, steps, 2, 68, dtype=dtype, device=target, seed=37, with_inputs=False) | option | surrogate
+            )
+            for name in ("leak", "reset_value" if label == "euler" else ""):
                 arguments.pop(name, None)
             if dtype == torch.float32:
                 assert_records_change_nothing(case, arguments)
@@ -121,8 +127,8 @@ def test_many_neurons(case, shape, target):
 @pytest.mark.parametrize("max_spikes", [1, 3, 2.0**16, 1e9, math.inf])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_spike_counts_of_any_size(max_spikes, dtype, target):
-    """Counts around whole numbers, huge ones, thresholds of every size side by side, NaN and infinities: the plain loop's bits. On
-    the GPU the usual ones are counted without a division."""
+    """Counts around whole numbers, huge ones, thresholds of every size side by side, NaN and infinities: the plain
+    loop's bits. On the GPU those of common size are counted without a division."""
     generator = torch.Generator().manual_seed(33)
     N, T = 4096, 40
     threshold = torch.ones(N, dtype=dtype)
@@ -146,13 +152,15 @@ def test_spike_counts_of_any_size(max_spikes, dtype, target):
     assert_records_change_nothing(PLAIN[0], arguments)
 
 
-@pytest.mark.parametrize("values", [(math.nan,), (math.inf,), (-math.inf,), (-math.inf, math.inf), (-0.0,) * 16], ids=str)
+@pytest.mark.parametrize(
+    "values", [(math.nan,), (math.inf,), (-math.inf,), (-math.inf, math.inf), (-0.0,) * 16], ids=str
+)
 @pytest.mark.parametrize("step", [11, 12])
 @pytest.mark.parametrize("synapses", [0, 1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_no_count_above_one(synapses, step, values, dtype, target):
-    """On the CPU four steps are taken at once as if no count exceeded one. Where one does, or what comes in is not finite, and in
-    the sign of zero, they have the plain loop's bits."""
+    """On the CPU four steps are taken at once as if no count exceeded one. Where one does, or what comes in is not
+    finite, and in the sign of zero, they have the plain loop's bits."""
     N, T = 70, 40
     generator = torch.Generator().manual_seed(36)
     x = torch.rand(2, T, N, generator=generator, dtype=dtype) * 0.3

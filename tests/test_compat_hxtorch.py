@@ -1,4 +1,5 @@
-"""torch_lif.compat.hxtorch against a plain loop written from hxtorch's equations; hxtorch itself cannot be installed by pip."""
+"""torch_lif.compat.hxtorch against a plain loop written from hxtorch's equations; hxtorch itself cannot be installed by
+pip."""
 
 import inspect
 
@@ -66,7 +67,11 @@ def eager(kind, x, p, alpha=20.0, spikes_hw=None, cadc=None, dt=DT):
 
 
 def fused(kind, x, p, alpha=20.0, spikes_hw=None, cadc=None, madc=None, **more):
-    names = {name for name in p if not ("iaf" in kind and name == "leak") and not ("refractory" not in kind and name[:3] == "ref")}
+    names = {
+        name
+        for name in p
+        if not ("iaf" in kind and name == "leak") and not ("refractory" not in kind and name[:3] == "ref")
+    }
     if kind == "li":
         names -= {"reset", "threshold"}
         more |= {} if cadc is None and madc is None else {"hw_data": (cadc, madc)}
@@ -135,14 +140,18 @@ def test_the_plain_loops_gradients(kind, traces, shape, device):
     results = []
     for function in (eager, fused):
         x, p, *measured = draw(torch.float64, shape, device, seed=1)
-        used = [name for name in PARAMETERS if name in inspect.signature(getattr(hx, f"cuba_{kind}_integration")).parameters]
+        used = [
+            name for name in PARAMETERS if name in inspect.signature(getattr(hx, f"cuba_{kind}_integration")).parameters
+        ]
         leaves = [x, *(p[name] for name in used)]
         for leaf in leaves:
             leaf.requires_grad_()
         out = function(kind, x, p, **hardware(traces, *measured))
         generator = torch.Generator().manual_seed(2)
         total = sum(
-            (o * torch.randn(o.shape, generator=generator, dtype=torch.float64).to(device)).sum() for o in out if o is not None
+            (o * torch.randn(o.shape, generator=generator, dtype=torch.float64).to(device)).sum()
+            for o in out
+            if o is not None
         )
         grads = torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
         results.append(dict(zip(("input", *used), grads, strict=True)))
@@ -190,7 +199,9 @@ def test_a_step_is_one_step_of_the_sequence(kind, traces, dtype, device):
     z, v, i = None, p["leak" if kind == "lif" else "reset"], torch.zeros((), dtype=dtype, device=device)
     for t in range(len(spikes)):
         z_hw, v_hw = (None if s is None else s[t] for s in given.values())
-        z, v, i = step(z, v, i, x[t], z_hw, v_hw, method="super_spike", alpha=20.0, dt=DT, **{name: p[name] for name in names})
+        z, v, i = step(
+            z, v, i, x[t], z_hw, v_hw, method="super_spike", alpha=20.0, dt=DT, **{name: p[name] for name in names}
+        )
         assert torch.equal(z, spikes[t])
         assert torch.equal(v, membrane[t])
         assert torch.equal(i, current[t])
@@ -216,7 +227,9 @@ def test_steps_and_refractory_updates_are_the_refractory_sequence(traces):
                 z, v, i = hx.cuba_lif_step(
                     z, v, i, x[t], *hw, method="superspike", alpha=20.0, **{name: p[name] for name in PARAMETERS}
                 )
-                z, v, ref = hx.refractory_update(z, v, ref, *hw, reset=p["reset"], refractory_time=p["refractory_time"], dt=DT)
+                z, v, ref = hx.refractory_update(
+                    z, v, ref, *hw, reset=p["reset"], refractory_time=p["refractory_time"], dt=DT
+                )
                 kept.append((z, v))
             spikes, membrane = (torch.stack(steps) for steps in zip(*kept, strict=True))
         weight = torch.linspace(-1, 1, spikes.numel(), dtype=x.dtype).reshape(spikes.shape)
@@ -354,16 +367,28 @@ BAD = [
     (TypeError, "leak is None, expected a number or a tensor", {"leak": None}),
     (TypeError, "threshold is torch.float64, expected torch.float32", {"threshold": P["threshold"].double()}),
     (TypeError, "reset is torch.int64", {"reset": torch.tensor(0)}),
-    (ValueError, r"leak has shape \(3, 1\), expected \(\) or a shape that broadcasts to \(7,\)", {"leak": torch.zeros(B, 1)}),
+    (
+        ValueError,
+        r"leak has shape \(3, 1\), expected \(\) or a shape that broadcasts to \(7,\)",
+        {"leak": torch.zeros(B, 1)},
+    ),
     (ValueError, r"reset has shape \(5,\)", {"reset": torch.zeros(5)}),
     (ValueError, "leak is on meta but the input is on cpu", {"leak": torch.zeros(N, device="meta")}),
     (ValueError, "dt is 0, expected a time step", {"dt": 0}),
     (TypeError, "input is a list", {"input": [1.0]}),
     (TypeError, r"input is torch.int64.*input\.float\(\)", {"input": X.long()}),
     (ValueError, r"input has shape \(60, 3\), expected \(time, batch, neurons\)", {"input": X[..., 0]}),
-    (ValueError, r"input has shape \(60, 3\), expected \(batch, time, neurons\)", {"input": X[..., 0], "batch_first": True}),
+    (
+        ValueError,
+        r"input has shape \(60, 3\), expected \(batch, time, neurons\)",
+        {"input": X[..., 0], "batch_first": True},
+    ),
     (ValueError, "to_dense", {"input": X.to_sparse()}),
-    (ValueError, r"hw_data is a tuple of 2, expected a tuple \(spikes, membrane_cadc, membrane_madc\)", {"hw_data": (None, CADC)}),
+    (
+        ValueError,
+        r"hw_data is a tuple of 2, expected a tuple \(spikes, membrane_cadc, membrane_madc\)",
+        {"hw_data": (None, CADC)},
+    ),
     (ValueError, "hw_data is a Tensor, expected a tuple", {"hw_data": CADC}),
     (TypeError, "membrane_cadc of hw_data is a float", {"hw_data": (None, 1.0, None)}),
     (ValueError, r"spikes of hw_data has shape \(65, 2, 7\).*\(60, 3, 7\)", {"hw_data": (SPIKES[:, :2], None, None)}),
@@ -415,7 +440,16 @@ def test_signatures():
             *("input", "leak", "reset", *last, "refractory_time", *rule, "hw_data", "dt", "batch_first")
         ],
         "cuba_iaf_integration": ["input", "reset", *last, *rule, "hw_data", "dt", "batch_first"],
-        "cuba_refractory_iaf_integration": ["input", "reset", *last, "refractory_time", *rule, "hw_data", "dt", "batch_first"],
+        "cuba_refractory_iaf_integration": [
+            "input",
+            "reset",
+            *last,
+            "refractory_time",
+            *rule,
+            "hw_data",
+            "dt",
+            "batch_first",
+        ],
         "cuba_li_integration": ["input", "leak", "tau_syn", "tau_mem", "hw_data", "dt", "batch_first"],
     }
     assert set(hx.__all__) == {*expected, "Unterjubel"}

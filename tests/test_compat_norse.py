@@ -146,7 +146,9 @@ def test_whole_numbers_as_parameters(spiking, form, dtype):
     x, v, i, p = draw(spiking, dtype)
     x, state = x * 3, state_of(spiking, v, i)
     numbers = dict(zip(LIF_FIELDS if spiking else LI_FIELDS, (200, 100, 0, 1, -1), strict=False))
-    whole, usual = (p._replace(**{name: FORMS[form](kind(value)) for name, value in numbers.items()}) for kind in (int, float))
+    whole, usual = (
+        p._replace(**{name: FORMS[form](kind(value)) for name, value in numbers.items()}) for kind in (int, float)
+    )
     layer, cell = (norse.LIF, norse.LIFCell) if spiking else (norse.LI, norse.LICell)
     for run in (
         lambda p: sequence(spiking)(x, state, p),
@@ -226,7 +228,13 @@ def test_recurrent(steps, method, device):
     for way in ("eager", "sequence", "steps"):
         x, state, w_in, w_rec, p = recurrent(torch.float64, device, steps=steps)
         p = p._replace(method=method)
-        leaves = {"x": x, "w_in": w_in, "w_rec": w_rec, **state._asdict(), **{name: getattr(p, name) for name in LIF_FIELDS}}
+        leaves = {
+            "x": x,
+            "w_in": w_in,
+            "w_rec": w_rec,
+            **state._asdict(),
+            **{name: getattr(p, name) for name in LIF_FIELDS},
+        }
         for leaf in leaves.values():
             leaf.requires_grad_()
         if way == "eager":
@@ -294,7 +302,11 @@ def test_a_fresh_state_starts_at_v_leak_without_gradient(spiking):
     rest = p.v_leak.requires_grad_()
     explicit = state_of(spiking, rest.detach().expand(B, N), torch.zeros(B, N))
     for function in (sequence(spiking), norse.LIF(p) if spiking else norse.LI(p)):
-        call = (lambda s, function=function: function(x, s, p)) if function is sequence(spiking) else lambda s, f=function: f(x, s)
+        call = (
+            (lambda s, function=function: function(x, s, p))
+            if function is sequence(spiking)
+            else lambda s, f=function: f(x, s)
+        )
         (out, _), (expected, _) = call(None), call(explicit)
         assert torch.equal(out, expected)
         grads = [torch.autograd.grad(o.square().sum(), rest)[0] for o in (out, expected)]
@@ -365,7 +377,11 @@ BAD = [
     (TypeError, "p is a NoneType without", {"p": None}),
     (TypeError, "p is a LIParameters without method", {"p": norse.LIParameters()}),
     (TypeError, "v_th is 'high', expected a number or a tensor", {"p": P._replace(v_th="high")}),
-    (TypeError, "tau_mem_inv is torch.float64, expected torch.float32", {"p": P._replace(tau_mem_inv=P.tau_mem_inv.double())}),
+    (
+        TypeError,
+        "tau_mem_inv is torch.float64, expected torch.float32",
+        {"p": P._replace(tau_mem_inv=P.tau_mem_inv.double())},
+    ),
     (TypeError, "v_reset is torch.bool", {"p": P._replace(v_reset=torch.tensor(True))}),
     (TypeError, "v_th is True, expected a number", {"p": P._replace(v_th=True)}),
     (ValueError, r"tau_syn_inv has shape \(5,\), expected", {"p": P._replace(tau_syn_inv=torch.ones(5))}),
@@ -405,11 +421,15 @@ def test_errors_of_the_others():
     with pytest.raises(ValueError, match="LI: dt is 0"):
         norse.LI(dt=0)
     x, state, w_in, w_rec, p = recurrent(torch.float32, "cpu")
-    with pytest.raises(ValueError, match=r"input_weights has shape \(6, 4\), expected \(neurons, 3\) for an input of \(40, 3, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"input_weights has shape \(6, 4\), expected \(neurons, 3\) for an input of \(40, 3, 3\)"
+    ):
         norse.lif_recurrent(x[..., :3], w_in, w_rec, state, p)
     with pytest.raises(ValueError, match=r"recurrent_weights has shape \(6, 5\), expected \(6, 6\)"):
         norse.lif_recurrent(x, w_in, w_rec[:, :5], state, p)
-    with pytest.raises(ValueError, match=r"v_th has shape \(3, 1\), expected \(\) or a shape that broadcasts to \(6,\)"):
+    with pytest.raises(
+        ValueError, match=r"v_th has shape \(3, 1\), expected \(\) or a shape that broadcasts to \(6,\)"
+    ):
         norse.lif_recurrent(x, w_in, w_rec, state, p._replace(v_th=torch.ones(B, 1)))
 
 

@@ -1,4 +1,5 @@
-"""torch_lif.compat.norse's cells and layers: against its functions, step by step, and against plain loops of norse's equations."""
+"""torch_lif.compat.norse's cells and layers: against its functions, step by step, and against plain loops of norse's
+equations."""
 
 import copy
 import math
@@ -35,7 +36,9 @@ def test_cells_and_layers(spiking):
 def test_layers_make_tensors_of_numbers():
     """As norse's LIF layers: the rate is then a product in float32, which rounds otherwise."""
     number = 120.0
-    assert DT * torch.tensor(number) != torch.tensor(DT * number), "rounding late or early would be the same, and prove nothing"
+    assert DT * torch.tensor(number) != torch.tensor(DT * number), (
+        "rounding late or early would be the same, and prove nothing"
+    )
     x, _, _, _ = draw(True)
     for kind in (norse.LIF, lambda p: norse.LIFRecurrent(N, N, p, torch.eye(N), torch.zeros(N, N))):
         out, state = kind(norse.LIFParameters(tau_mem_inv=number, v_th=0.6))(x)
@@ -69,7 +72,9 @@ def test_recurrent_cell_and_layer(autapses):
     torch.testing.assert_close(layer.input_weights.detach(), w_in)
     torch.testing.assert_close(layer.recurrent_weights.detach(), w_rec)
     cell = norse.LIFRecurrentCell(4, N, autapses=autapses)
-    cell.load_state_dict({"input_weights": layer.input_weights.detach(), "recurrent_weights": layer.recurrent_weights.detach()})
+    cell.load_state_dict(
+        {"input_weights": layer.input_weights.detach(), "recurrent_weights": layer.recurrent_weights.detach()}
+    )
     x = torch.rand(T, B, 4) * 6
     out, states = layer(x)
     assert_spikes(out)
@@ -153,7 +158,9 @@ def test_recurrent_step_is_norses_to_the_bit(autapses, dtype):
             assert (out.dtype, state.v.dtype) == (torch.bfloat16, torch.float32)
             continue
         p = norse.LIFParameters()
-        (z, v, i) = (s[-1] for s in eager(nn.functional.linear(x_t, cell.input_weights)[None], v, i, p, True, z, weights))
+        (z, v, i) = (
+            s[-1] for s in eager(nn.functional.linear(x_t, cell.input_weights)[None], v, i, p, True, z, weights)
+        )
         assert all(map(torch.equal, (out, *state), (z, z, v, i)))
     assert_spikes(out.float())
 

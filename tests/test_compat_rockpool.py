@@ -1,4 +1,5 @@
-"""torch_lif.compat.rockpool without Rockpool: against a plain loop written here from the equations of its documentation."""
+"""torch_lif.compat.rockpool without Rockpool: against a plain loop written here from the equations of its
+documentation."""
 
 import pytest
 import torch
@@ -52,7 +53,9 @@ def decay(mode, value, dt=1e-3):
     return torch.exp(-dt / value) if mode == "taus" else value if mode == "decays" else 1 - 1 / 2**value
 
 
-def plain(x, alpha, beta, theta, bias, *, S=0, w_rec=None, fn=StepPWL, window=0.5, most=2.0**16, state=None, noise=None):
+def plain(
+    x, alpha, beta, theta, bias, *, S=0, w_rec=None, fn=StepPWL, window=0.5, most=2.0**16, state=None, noise=None
+):
     """The sequence step by step: {"out", "vmem", "isyn", "irec"} over time, and the last (vmem, isyn, spikes)."""
     B, T, _ = x.shape
     count = alpha.shape[0] if alpha.dim() else theta.shape[0]
@@ -167,7 +170,8 @@ def test_recurrence_same_bits_and_goes_on_where_it_stopped(S, target):
 @pytest.mark.parametrize("recurrent", [False, True])
 @pytest.mark.parametrize("mode", MODES)
 def test_gradients_of_everything(mode, recurrent, fn, device):
-    """In float64, of a random sum of output and records. Sums of a few hundred terms of like size, in another order: 1e-11."""
+    """In float64, of a random sum of output and records. Sums of a few hundred terms of like size, in another order:
+    1e-11."""
     S, B = 2, 3
     w_rec = {"has_rec": True, "w_rec": uniform(N, N * S, low=-0.3, high=0.4)} if recurrent else {}
     module = LIFTorch(
@@ -182,7 +186,9 @@ def test_gradients_of_everything(mode, recurrent, fn, device):
     )
     module.to(device).double()
     x = (torch.rand(B, 12, N * S, dtype=torch.float64) * 0.5).to(device).requires_grad_()
-    first = tuple(torch.rand(B, *shape, dtype=torch.float64).to(device).requires_grad_() for shape in [(N,), (N, S), (N,)])
+    first = tuple(
+        torch.rand(B, *shape, dtype=torch.float64).to(device).requires_grad_() for shape in [(N,), (N, S), (N,)]
+    )
     for name, value in zip(("vmem", "isyn", "spikes"), first, strict=True):
         setattr(module, name, value)
     mem, syn = MODES[mode]
@@ -220,11 +226,15 @@ def test_gradients_without_synapses():
         module.vmem = torch.rand(N, dtype=torch.float64, requires_grad=True)
         leaves = {"x": x, "vmem": module.vmem, **module.parameters()}
         first = (module.vmem.expand(2, N), torch.zeros(2, N, 1), torch.zeros(2, N))
-        expected, _ = plain(x, torch.exp(-1e-3 / module.tau_mem), None, module.threshold, module.bias, fn=fn, state=first)
+        expected, _ = plain(
+            x, torch.exp(-1e-3 / module.tau_mem), None, module.threshold, module.bias, fn=fn, state=first
+        )
         out, _, record = module(x, record=True)
         weights = torch.randn_like(out), torch.randn_like(out)
         ours = torch.autograd.grad((out * weights[0] + record["vmem"] * weights[1]).sum(), list(leaves.values()))
-        plainly = torch.autograd.grad((expected["out"] * weights[0] + expected["vmem"] * weights[1]).sum(), list(leaves.values()))
+        plainly = torch.autograd.grad(
+            (expected["out"] * weights[0] + expected["vmem"] * weights[1]).sum(), list(leaves.values())
+        )
         for name, a, b in zip(leaves, ours, plainly, strict=True):
             assert (a - b).abs().max() <= 1e-11 * b.abs().max(), name
 
@@ -265,13 +275,19 @@ def test_every_item_of_the_batch_keeps_its_own_state_on_request():
     module.reset_state()
     first, second = module(x[:, :9])[0], module(x[:, 9:])[0]
     assert torch.equal(torch.cat([first, second], 1), whole)
-    assert {name: tuple(s.shape) for name, s in module.state().items()} == {"vmem": (4, N), "isyn": (4, N, 2), "spikes": (4, N)}
+    assert {name: tuple(s.shape) for name, s in module.state().items()} == {
+        "vmem": (4, N),
+        "isyn": (4, N, 2),
+        "spikes": (4, N),
+    }
     assert not any(s.requires_grad for s in module.state().values())
     assert module.spikes.untyped_storage().nbytes() == 4 * N * 4  # nothing of the output is held
 
     with pytest.raises(ValueError, match=r"batch of 3.*kept from one of 4.*reset_state"):
         module(x[:3])
-    module.set_attributes({name: value[1] for name, value in module.state().items()})  # one item's, for a batch of any size
+    module.set_attributes(
+        {name: value[1] for name, value in module.state().items()}
+    )  # one item's, for a batch of any size
     assert module(x[:3])[0].shape == (3, 24, N)
     assert module.reset_state() is module
     assert torch.equal(module(x)[0], whole)
@@ -332,7 +348,10 @@ def test_spike_classes_have_values_and_gradients_of_their_own(fn):
     for most in (2.0**16, 2.0):
         ours = fn.apply(v, theta, torch.tensor(0.3), torch.tensor(most))
         assert torch.equal(ours, PLAIN[fn](v, theta, 0.3, most))
-        grads = torch.autograd.grad(ours, (v, theta), g), torch.autograd.grad(PLAIN[fn](v, theta, 0.3, most), (v, theta), g)
+        grads = (
+            torch.autograd.grad(ours, (v, theta), g),
+            torch.autograd.grad(PLAIN[fn](v, theta, 0.3, most), (v, theta), g),
+        )
         for a, b in zip(*grads, strict=True):
             # The same few operations, in another order.
             torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)

@@ -70,8 +70,16 @@ def test_families_and_attributes():
     assert list(parameters) == ["w_rec", "tau_mem", "tau_syn", "bias", "threshold"]
     assert all(isinstance(p, nn.Parameter) and p.requires_grad for p in parameters.values())
     assert [id(p) for p in parameters.astorch()] == [id(p) for p in parameters.values()]
-    assert [id(p) for p in rockpool.TorchModuleParameters(a=parameters).astorch()] == [id(p) for p in parameters.values()]
-    families = {"weights": ["w_rec"], "taus": ["tau_mem", "tau_syn"], "bias": ["bias"], "thresholds": ["threshold"], "decays": []}
+    assert [id(p) for p in rockpool.TorchModuleParameters(a=parameters).astorch()] == [
+        id(p) for p in parameters.values()
+    ]
+    families = {
+        "weights": ["w_rec"],
+        "taus": ["tau_mem", "tau_syn"],
+        "bias": ["bias"],
+        "thresholds": ["threshold"],
+        "decays": [],
+    }
     for family, names in families.items():
         assert list(module.parameters(family)) == names
     assert set(module.parameters(("taus", "bias"))) == {"tau_mem", "tau_syn", "bias"}
@@ -79,7 +87,16 @@ def test_families_and_attributes():
     assert list(LIFTorch(N, leak_mode="bitshifts").parameters("bitshifts")) == ["dash_mem", "dash_syn"]
 
     assert set(LIFTorch(N).simulation_parameters()) == {
-        *("leak_mode", "dt", "_has_rec", "w_rec", "noise_std", "learning_window", "spike_generation_fn", "max_spikes_per_dt")
+        *(
+            "leak_mode",
+            "dt",
+            "_has_rec",
+            "w_rec",
+            "noise_std",
+            "learning_window",
+            "spike_generation_fn",
+            "max_spikes_per_dt",
+        )
     }
     assert set(LIFNeuronTorch(N).simulation_parameters()) == {
         *("n_neurons", "noise_std", "dt", "spike_generation_fn", "max_spikes_per_dt", "learning_window")
@@ -87,7 +104,13 @@ def test_families_and_attributes():
     assert set(module.attributes_named(("vmem", "tau_mem", "dt"))) == {"vmem", "tau_mem", "dt"}
     assert list(module.attributes_named("bias")) == ["bias"]
 
-    assert (module.size_in, module.size_out, module.n_neurons, module.n_synapses, module.shape) == (2 * N, N, N, 2, (2 * N, N))
+    assert (module.size_in, module.size_out, module.n_neurons, module.n_synapses, module.shape) == (
+        2 * N,
+        N,
+        N,
+        2,
+        (2 * N, N),
+    )
     assert (module.leak_mode, module.dt, module.noise_std) == ("taus", 1e-3, 0.0)
     assert (module.spiking_input, module.spiking_output, LIFNeuronTorch(N).spiking_input) == (True, True, False)
     assert (module.learning_window.item(), module.max_spikes_per_dt.item()) == (0.5, 65536)
@@ -127,7 +150,10 @@ def test_signature_is_rockpools():
     assert list(parameters) == ["shape", *expected, "weight_init_func", "dt", "retain_torch_api", "keep_batch_state"]
     assert {name: parameters[name].default for name in expected} == expected
     parameters = inspect.signature(LIFNeuronTorch).parameters
-    names = "shape tau_mem threshold bias dt noise_std spike_generation_fn learning_window max_spikes_per_dt retain_torch_api"
+    names = (
+        "shape tau_mem threshold bias dt noise_std spike_generation_fn learning_window max_spikes_per_dt "
+        "retain_torch_api"
+    )
     assert list(parameters) == [*names.split(), "keep_batch_state"]
     for mode, (mem, syn) in MODES.items():
         module = LIFTorch((2 * N, N), leak_mode=mode)
@@ -155,8 +181,13 @@ def test_zero_grad_and_requires_grad():
 
 @pytest.mark.parametrize("mode", MODES)
 def test_all_six_views_can_be_read_and_set_in_every_mode(mode):
-    """tau = -dt/ln(decay), dash = -log2(1 - decay); float32 holds 1 - decay to about 1e-6 of itself for these decays."""
-    values = {"decays": (0.75, 0.9), "bitshifts": (2.0, -math.log2(0.1)), "taus": (-2e-3 / math.log(0.75), -2e-3 / math.log(0.9))}
+    """tau = -dt/ln(decay), dash = -log2(1 - decay); float32 holds 1 - decay to about 1e-6 of itself for these
+    decays."""
+    values = {
+        "decays": (0.75, 0.9),
+        "bitshifts": (2.0, -math.log2(0.1)),
+        "taus": (-2e-3 / math.log(0.75), -2e-3 / math.log(0.9)),
+    }
     for view, names in MODES.items():
         module = LIFTorch((2 * N, N), leak_mode=mode, dt=2e-3)
         parameter = getattr(module, MODES[mode][0])
@@ -206,7 +237,9 @@ def test_initial_values_are_fitted_without_guessing():
 
 
 def test_constants_are_not_trained():
-    module = LIFTorch(N, tau_mem=Constant(0.01), threshold=Constant([2.0] * N), has_rec=True, w_rec=Constant(torch.ones(N, N)))
+    module = LIFTorch(
+        N, tau_mem=Constant(0.01), threshold=Constant([2.0] * N), has_rec=True, w_rec=Constant(torch.ones(N, N))
+    )
     assert list(module.parameters()) == ["tau_syn", "bias"]
     assert list(module.simulation_parameters("taus")) == ["tau_mem"]
     assert set(module.state_dict()) == {"tau_syn", "bias", "vmem", "isyn", "spikes"}
@@ -362,7 +395,10 @@ def test_it_is_known_to_rockpools_classes(monkeypatch):
         pass
 
     module = LIFNeuronTorch(N)
-    for place, name, kind in (("torch_module", "TorchModule", Theirs), ("lif_neuron_torch", "LIFNeuronTorch", TheirNeurons)):
+    for place, name, kind in (
+        ("torch_module", "TorchModule", Theirs),
+        ("lif_neuron_torch", "LIFNeuronTorch", TheirNeurons),
+    ):
         fake = types.ModuleType(place)
         setattr(fake, name, kind)
         monkeypatch.setitem(sys.modules, f"rockpool.nn.modules.torch.{place}", fake)
@@ -377,7 +413,11 @@ def test_it_is_known_to_rockpools_classes(monkeypatch):
 
 def test_numpys_numbers_as_simulation_parameters():
     module = LIFTorch(
-        N, dt=numpy.float32(0.5), learning_window=numpy.float32(0.25), noise_std=numpy.float32(0), tau_mem=numpy.float32(2)
+        N,
+        dt=numpy.float32(0.5),
+        learning_window=numpy.float32(0.25),
+        noise_std=numpy.float32(0),
+        tau_mem=numpy.float32(2),
     )
     assert (module.dt, module.learning_window, module.noise_std, module.tau_mem) == (0.5, 0.25, 0, 2)
     module.max_spikes_per_dt = numpy.int64(3)

@@ -1,4 +1,5 @@
-"""torch_lif.compat.sinabs against an eager loop written from sinabs' equations; sinabs itself is in tests/peers/test_sinabs.py."""
+"""torch_lif.compat.sinabs against an eager loop written from sinabs' equations; sinabs itself is in
+tests/peers/test_sinabs.py."""
 
 import doctest
 import inspect
@@ -33,9 +34,14 @@ SURROGATES = [
     (sl.SingleExponential(0.8, 0.3), lambda v, th: 0.3 / (0.8 * th) * torch.exp(-(v - th).abs() / (0.8 * th))),
     (
         sl.MultiGaussian(mu=0.1, sigma=0.4, h=0.2, s=3, grad_scale=2.0),
-        lambda v, th: 2 * (1.2 * normal(v - th, 0.1, 0.4) - 0.2 * normal(v - th, 0.4, 1.2) - 0.2 * normal(v - th, -0.4, 1.2)),
+        lambda v, th: (
+            2 * (1.2 * normal(v - th, 0.1, 0.4) - 0.2 * normal(v - th, 0.4, 1.2) - 0.2 * normal(v - th, -0.4, 1.2))
+        ),
     ),
-    (sl.MultiGaussian(), lambda v, th: 1.15 * normal(v - th, 0, 0.5) - 0.15 * (normal(v - th, 0.5, 3) + normal(v - th, -0.5, 3))),
+    (
+        sl.MultiGaussian(),
+        lambda v, th: 1.15 * normal(v - th, 0, 0.5) - 0.15 * (normal(v - th, 0.5, 3) + normal(v - th, -0.5, 3)),
+    ),
     (sl.Gaussian(mu=0.1, sigma=0.4, grad_scale=2.0), lambda v, th: 2 * normal(v - th, 0.1, 0.4)),
     (sl.Heaviside(window=0.4), lambda v, th: (v >= th - 0.4).to(v.dtype) / th),
     (sl.Heaviside(window=-0.1), lambda v, th: (v >= th + 0.1).to(v.dtype) / th),
@@ -384,7 +390,9 @@ def with_gradients(layer, run, x, record=True):
     spikes, traces = run(layer, x)
     generator = torch.Generator().manual_seed(5)
     terms = [spikes, *(traces[name] for name in sorted(traces) if record)]
-    loss = sum((term * torch.randn(term.shape, generator=generator, dtype=term.dtype).to(x.device)).sum() for term in terms)
+    loss = sum(
+        (term * torch.randn(term.shape, generator=generator, dtype=term.dtype).to(x.device)).sum() for term in terms
+    )
     parameters = dict(layer.named_parameters())
     grads = torch.autograd.grad(loss, [x, *parameters.values()], allow_unused=True)
     return dict(zip(["x", *parameters], grads, strict=True))
@@ -427,7 +435,9 @@ def test_gradients_are_the_eager_loops(kind, spike_fn, reset_fn, norm_input, tra
         layer = sl.ALIF(**arguments)
     else:
         connect = dyadic(nn.Linear(5, 5))
-        layer = sl.ALIFRecurrent(rec_connect=connect if kind == "linear" else nn.Sequential(connect, nn.Tanh()), **arguments)
+        layer = sl.ALIFRecurrent(
+            rec_connect=connect if kind == "linear" else nn.Sequential(connect, nn.Tanh()), **arguments
+        )
     layer = layer.to(device, torch.float64)
     x = make_input(3, 25, 5, dtype=torch.float64, device=device, high=6.0 if norm_input else 1.0)
     # float64 sums of some 1e3 terms in another order: 1e3 * 2**-53 of the largest, with a margin for cancellation.
@@ -438,7 +448,9 @@ def test_gradients_are_the_eager_loops(kind, spike_fn, reset_fn, norm_input, tra
 def test_surrogates_reach_the_kernel(surrogate, formula, device):
     """One step without decay: the gradient of the spike by the input is the surrogate's value at v_mem = x."""
     v = torch.linspace(-1.9, 4.3, 301, dtype=torch.float64, device=device)
-    layer = sl.ALIF(1e-3, 1.0, spike_threshold=0.9, spike_fn=sl.MultiSpike, surrogate_grad_fn=surrogate).to(device, torch.float64)
+    layer = sl.ALIF(1e-3, 1.0, spike_threshold=0.9, spike_fn=sl.MultiSpike, surrogate_grad_fn=surrogate).to(
+        device, torch.float64
+    )
     x = v.reshape(1, 1, -1).clone().requires_grad_()
     layer(x).sum().backward()
     expected = formula(v, torch.tensor(0.9, dtype=torch.float64, device=device))
@@ -450,7 +462,9 @@ def test_surrogates_reach_the_kernel(surrogate, formula, device):
 @pytest.mark.parametrize("steps", [1, 2, 3, 4])
 @pytest.mark.parametrize("reset_fn", [*RESETS[:3]], ids=str)
 @pytest.mark.parametrize("kind", ["feed-forward", "linear", "stepwise"])
-@pytest.mark.parametrize("output", ["spikes", "v_mem", "b", "final v_mem", "final b", "spike_threshold", "v_mem and spikes"])
+@pytest.mark.parametrize(
+    "output", ["spikes", "v_mem", "b", "final v_mem", "final b", "spike_threshold", "v_mem and spikes"]
+)
 @pytest.mark.filterwarnings("ignore:ALIFRecurrent")
 def test_no_path_to_the_loss_is_no_gradient(output, kind, reset_fn, steps):
     """None, not zeros, exactly where autograd finds no path in the eager loop."""
@@ -467,7 +481,9 @@ def test_no_path_to_the_loss_is_no_gradient(output, kind, reset_fn, steps):
         layer = sl.ALIF(**arguments)
     else:
         connect = nn.Linear(3, 3)
-        layer = sl.ALIFRecurrent(rec_connect=connect if kind == "linear" else nn.Sequential(connect, nn.Tanh()), **arguments)
+        layer = sl.ALIFRecurrent(
+            rec_connect=connect if kind == "linear" else nn.Sequential(connect, nn.Tanh()), **arguments
+        )
     x = make_input(2, steps, 3, high=9.0)
     found = []
     for run in (call, eager):
@@ -580,7 +596,11 @@ def test_objects_imported_from_sinabs_are_taken_as_ours():
     """By module, name and fields: sinabs itself need not be there."""
 
     def foreign(own):
-        kind = type(own.__name__ if isinstance(own, type) else type(own).__name__, (), {}) if isinstance(own, type) else None
+        kind = (
+            type(own.__name__ if isinstance(own, type) else type(own).__name__, (), {})
+            if isinstance(own, type)
+            else None
+        )
         if kind is None:
             import dataclasses
 
@@ -591,8 +611,16 @@ def test_objects_imported_from_sinabs_are_taken_as_ours():
         return kind
 
     for arguments in (
-        {"spike_fn": sl.MultiSpike, "reset_fn": sl.MembraneReset(0.2), "surrogate_grad_fn": sl.MultiGaussian(sigma=0.3)},
-        {"spike_fn": sl.MaxSpike(2), "reset_fn": sl.MembraneSubtract(0.5), "surrogate_grad_fn": sl.PeriodicExponential(0.3)},
+        {
+            "spike_fn": sl.MultiSpike,
+            "reset_fn": sl.MembraneReset(0.2),
+            "surrogate_grad_fn": sl.MultiGaussian(sigma=0.3),
+        },
+        {
+            "spike_fn": sl.MaxSpike(2),
+            "reset_fn": sl.MembraneSubtract(0.5),
+            "surrogate_grad_fn": sl.PeriodicExponential(0.3),
+        },
     ):
         layers = [sl.ALIF(5.0, 9.0, **arguments), sl.ALIF(5.0, 9.0, **{k: foreign(v) for k, v in arguments.items()})]
         x = make_input(2, 20, 3, high=9.0)

@@ -1,4 +1,5 @@
-"""torch_lif.compat.sinabs: state between calls, the layers as objects, errors. The equations are in test_compat_sinabs.py."""
+"""torch_lif.compat.sinabs: state between calls, the layers as objects, errors. The equations are in
+test_compat_sinabs.py."""
 
 import copy
 import dataclasses
@@ -293,13 +294,17 @@ def test_repr():
 
 
 def test_tensors_that_are_no_parameters_follow_the_layer():
-    layer = sl.ALIF(20.0, 100.0, adapt_scale=torch.ones(3), spike_threshold=torch.ones(3), min_v_mem=-torch.ones(3)).double()
+    layer = sl.ALIF(
+        20.0, 100.0, adapt_scale=torch.ones(3), spike_threshold=torch.ones(3), min_v_mem=-torch.ones(3)
+    ).double()
     assert {layer.adapt_scale.dtype, layer.b0.dtype, layer.min_v_mem.dtype, layer.v_mem.dtype} == {torch.float64}
     assert layer.to("meta").adapt_scale.is_meta
 
 
 def test_in_a_model_trained_for_some_steps():
-    model = nn.Sequential(nn.Linear(4, 8), sl.ALIFRecurrent(5.0, 20.0, nn.Linear(8, 8), spike_threshold=0.3), nn.Linear(8, 2))
+    model = nn.Sequential(
+        nn.Linear(4, 8), sl.ALIFRecurrent(5.0, 20.0, nn.Linear(8, 8), spike_threshold=0.3), nn.Linear(8, 2)
+    )
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     x, y = torch.rand(16, 20, 4), torch.randint(0, 2, (16,))
     losses = []
@@ -387,7 +392,11 @@ def test_spikes_as_booleans_or_integers(connect, dtype):
 BAD_ARGUMENTS = [
     (TypeError, "ALIF: tau_mem is 'slow', expected a number or a tensor", {"tau_mem": "slow"}),
     (ValueError, "ALIF: tau_mem is 0.0, expected time steps above 0", {"tau_mem": 0.0}),
-    (ValueError, r"tau_adapt is tensor\(\[ 1., -1.\]\), expected time steps above 0", {"tau_adapt": torch.tensor([1.0, -1.0])}),
+    (
+        ValueError,
+        r"tau_adapt is tensor\(\[ 1., -1.\]\), expected time steps above 0",
+        {"tau_adapt": torch.tensor([1.0, -1.0])},
+    ),
     (ValueError, "tau_syn is 0, expected time steps above 0, or None", {"tau_syn": 0}),
     (ValueError, "tau_syn is nan", {"tau_syn": float("nan")}),
     (TypeError, "adapt_scale is None, expected a number", {"adapt_scale": None}),
@@ -400,7 +409,11 @@ BAD_ARGUMENTS = [
     (TypeError, "reset_fn is <built-in function round>, expected MembraneSubtract", {"reset_fn": round}),
     (TypeError, "reset_fn is <class .*MembraneReset", {"reset_fn": sl.MembraneReset}),
     (TypeError, r"surrogate_grad_fn is the class Gaussian, .*Gaussian\(\)", {"surrogate_grad_fn": sl.Gaussian}),
-    (TypeError, "surrogate_grad_fn is <built-in function round>, expected SingleExponential", {"surrogate_grad_fn": round}),
+    (
+        TypeError,
+        "surrogate_grad_fn is <built-in function round>, expected SingleExponential",
+        {"surrogate_grad_fn": round},
+    ),
 ]
 
 
@@ -423,7 +436,12 @@ BAD_INPUTS = [
     (ValueError, r"min_v_mem has shape \(2, 3\)", torch.rand(2, 5, 3), {"min_v_mem": torch.ones(2, 3)}),
     (ValueError, r"adapt_scale has shape \(4, 3\)", torch.rand(2, 5, 3), {"adapt_scale": torch.ones(4, 3)}),
     (ValueError, "state v_mem is on cpu but input_data is on meta", torch.rand(2, 5, 3, device="meta"), {}),
-    (TypeError, "decay_mem is Double, expected Float", torch.rand(2, 5, 3), {"tau_mem": torch.ones(3, dtype=torch.float64)}),
+    (
+        TypeError,
+        "decay_mem is Double, expected Float",
+        torch.rand(2, 5, 3),
+        {"tau_mem": torch.ones(3, dtype=torch.float64)},
+    ),
 ]
 
 
@@ -447,7 +465,11 @@ BAD_CONNECTIONS = [
     (TypeError, "rec_connect is <class .*Linear", nn.Linear),
     (ValueError, r"the Linear in rec_connect takes 4 inputs, expected 6 for neurons of shape \(6,\)", nn.Linear(4, 6)),
     (ValueError, r"rec_connect gives shape \(2, 4\) for spikes of shape \(2, 6\)", nn.Linear(6, 4)),
-    (ValueError, r"rec_connect gives shape \(2, 4\) for spikes of shape \(2, 6\)", nn.Sequential(nn.Linear(6, 4), nn.ReLU())),
+    (
+        ValueError,
+        r"rec_connect gives shape \(2, 4\) for spikes of shape \(2, 6\)",
+        nn.Sequential(nn.Linear(6, 4), nn.ReLU()),
+    ),
     (TypeError, "rec_connect gives a list", lambda spikes: [spikes]),
     (TypeError, "rec_connect gives torch.float64 values, expected torch.float32", lambda spikes: spikes.double()),
     (ValueError, "w_rec is on meta but x is on cpu", nn.Linear(6, 6, device="meta")),
@@ -468,7 +490,11 @@ def test_bad_connections(error, message, connect):
         (TypeError, "MaxSpike: max_spikes is 'many'", lambda: sl.MaxSpike("many")),
         (ValueError, "grad_width is 0.0, expected a finite number above 0", lambda: sl.SingleExponential(grad_width=0)),
         (ValueError, "sigma is -1.0", lambda: sl.MultiGaussian(sigma=-1)),
-        (NotImplementedError, "StatefulLayer has no forward method", lambda: sl.StatefulLayer(["v_mem"])(torch.rand(2, 3))),
+        (
+            NotImplementedError,
+            "StatefulLayer has no forward method",
+            lambda: sl.StatefulLayer(["v_mem"])(torch.rand(2, 3)),
+        ),
     ],
 )
 def test_bad_objects(error, message, make):

@@ -15,7 +15,8 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "csrc"))
 import compile as kernels  # noqa: E402
 
-# Lines alone, and no watch over the scope of the many small variables of inlined functions: either takes GCC minutes a file.
+# Lines alone, and no watch over the scope of the many small variables of inlined functions: either takes GCC minutes a
+# file.
 SANITIZE = ["-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-address-use-after-scope"]
 SANITIZE += ["-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
 
@@ -41,7 +42,11 @@ def test_c_program_under_sanitizers():
     ]
     subprocess.run(link, check=True)
     done = subprocess.run(
-        [str(program)], capture_output=True, text=True, check=False, env={**os.environ, "ASAN_OPTIONS": "detect_leaks=1"}
+        [str(program)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "ASAN_OPTIONS": "detect_leaks=1"},
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     passed = int(done.stdout.split()[-4])

@@ -7,7 +7,8 @@ import torch_lif as lif
 from torch_lif import functional as F
 
 X = torch.rand(2, 5, 6)
-# A call of torch.ops.torch_lif.lif as the Python function makes it, without a synapse: inputs, parameters, states, and the rest.
+# A call of torch.ops.torch_lif.lif as the Python function makes it, without a synapse: inputs, parameters, states, and
+# the rest.
 OP_TENSORS = ([X, None], [torch.tensor(0.9), None, torch.tensor(1.0), None, None, None], [None, None, None])
 OP_REST = ([65536.0], "step_pwl", [0.5], False, 0, True, [0, 0, 0], "")
 
@@ -23,7 +24,11 @@ BAD_LIF = [
     (ValueError, r"x has shape \(6,\).*\(batch, time, \.\.\.\)", {"x": torch.rand(6)}),
     (ValueError, r"x is a torch.sparse_coo tensor.*to_dense", {"x": torch.rand(2, 5, 6).to_sparse()}),
     (ValueError, r"last dimension of x is 6, expected a multiple of synapses = 4", {"synapses": 4}),
-    (ValueError, r"x has shape \(2, 5, 2, 3\), expected three dimensions", {"x": torch.rand(2, 5, 2, 3), "synapses": 3}),
+    (
+        ValueError,
+        r"x has shape \(2, 5, 2, 3\), expected three dimensions",
+        {"x": torch.rand(2, 5, 2, 3), "synapses": 3},
+    ),
     (ValueError, "synapses is -1", {"synapses": -1}),
     (TypeError, "synapses is 1.5", {"synapses": 1.5}),
     (ValueError, "decay_mem is 1.5, expected a number in", {"decay_mem": 1.5}),
@@ -35,10 +40,18 @@ BAD_LIF = [
     (ValueError, "decay_mem is missing", {"decay_mem": None}),
     (ValueError, "decay_syn is None, expected a decay for synapses = 1", {"decay_syn": None, "synapses": 1}),
     (ValueError, r"decay_syn was given, expected None: with synapses = 0", {"synapses": 0}),
-    (ValueError, r"threshold has shape \(5,\), expected \(\) for one value shared by all, or \(6,\)", {"threshold": torch.ones(5)}),
+    (
+        ValueError,
+        r"threshold has shape \(5,\), expected \(\) for one value shared by all, or \(6,\)",
+        {"threshold": torch.ones(5)},
+    ),
     (ValueError, r"bias has shape \(2, 6\)", {"bias": torch.ones(2, 6)}),
     (ValueError, r"decay_syn has shape \(3,\), expected .* \(3, 2\)", {"decay_syn": torch.ones(3), "synapses": 2}),
-    (TypeError, r"threshold is Double, expected Float with x of Float", {"threshold": torch.tensor(1.0, dtype=torch.float64)}),
+    (
+        TypeError,
+        r"threshold is Double, expected Float with x of Float",
+        {"threshold": torch.tensor(1.0, dtype=torch.float64)},
+    ),
     (TypeError, r"threshold is Half, expected Float", {"threshold": torch.ones(6, dtype=torch.float16)}),
     (TypeError, r"threshold is Float, expected Double with x of Double", {"x": X.double(), "threshold": torch.ones(6)}),
     (ValueError, "bias is on meta but x is on cpu; move it with", {"bias": torch.ones(6, device="meta")}),
@@ -61,9 +74,17 @@ BAD_LIF = [
     (ValueError, r"w_rec has shape \(3, 3\), expected \(3, 6\)", {"w_rec": torch.ones(3, 3), "synapses": 2}),
     (TypeError, "w_rec is Double, expected Float", {"w_rec": torch.ones(6, 6, dtype=torch.float64)}),
     (ValueError, "w_rec is on meta but x is on cpu", {"w_rec": torch.ones(6, 6, device="meta")}),
-    (ValueError, "initial state spikes was given, expected None: without w_rec", {"state": (None, None, torch.ones(2, 6))}),
-    (ValueError, "record names 'irec', expected names from spikes, v, i", {"record": ("irec",)}),
-    (TypeError, "max_spikes requires a gradient, but none flows to it", {"max_spikes": torch.tensor(2.0, requires_grad=True)}),
+    (
+        ValueError,
+        "initial state spikes was given, expected None: without w_rec",
+        {"state": (None, None, torch.ones(2, 6))},
+    ),
+    (ValueError, "record names 'recurrent_input', expected names from spikes, v, i", {"record": ("recurrent_input",)}),
+    (
+        TypeError,
+        "max_spikes requires a gradient, but none flows to it",
+        {"max_spikes": torch.tensor(2.0, requires_grad=True)},
+    ),
 ]
 
 
@@ -85,8 +106,12 @@ def test_lif(error, message, changes):
         (ValueError, r"min_v has shape \(5,\)", {"min_v": torch.zeros(5)}),
         (ValueError, "b_rec was given, expected None without w_rec", {"b_rec": torch.zeros(6)}),
         (ValueError, r"b_rec has shape \(5,\), expected \(6,\)", {"w_rec": torch.zeros(6, 6), "b_rec": torch.zeros(5)}),
-        (ValueError, "initial state i was given, expected None: with synapses = 0", {"state": (None, torch.zeros(2, 6))}),
-        (ValueError, "record names 'i', expected names from spikes, v, b", {"record": ("i",)}),
+        (
+            ValueError,
+            "initial state i was given, expected None: with synapses = 0",
+            {"state": (None, torch.zeros(2, 6))},
+        ),
+        (ValueError, "record names 'i', expected names from spikes, v, adaptation", {"record": ("i",)}),
         (TypeError, "surrogate is 'exp'", {"surrogate": "exp"}),
     ],
 )
@@ -101,9 +126,17 @@ def test_alif(error, message, changes):
         (ValueError, "rate_syn is -1, expected a number in", {"rate_syn": -1}),
         (ValueError, "refractory is -2, expected a number of 0 or more", {"refractory": -2}),
         (ValueError, "leak was given, expected None with leaky=False", {"leak": 0.1, "leaky": False}),
-        (ValueError, "synapse is 'later', expected one of 'at_once', 'delayed', 'delayed_increment'", {"synapse": "later"}),
+        (
+            ValueError,
+            "synapse_update is 'later', expected one of 'input_first', 'membrane_first', 'membrane_first_increment'",
+            {"synapse_update": "later"},
+        ),
         (ValueError, r"spikes_hw has shape \(2, 4, 6\), expected \(2, 5, 6\)", {"spikes_hw": torch.zeros(2, 4, 6)}),
-        (TypeError, "membrane_hw is Double, expected Float", {"membrane_hw": torch.zeros(2, 5, 6, dtype=torch.float64)}),
+        (
+            TypeError,
+            "membrane_hw is Double, expected Float",
+            {"membrane_hw": torch.zeros(2, 5, 6, dtype=torch.float64)},
+        ),
         (
             ValueError,
             "initial state refractory was given, expected None: without refractory",
@@ -114,7 +147,7 @@ def test_alif(error, message, changes):
 )
 def test_cuba_lif(error, message, changes):
     with pytest.raises(error, match=message):
-        F.cuba_lif(**{"x": X, "rate_mem": 0.1, "rate_syn": 0.2} | changes)
+        F.euler_lif(**{"x": X, "rate_mem": 0.1, "rate_syn": 0.2} | changes)
 
 
 @pytest.mark.parametrize(
@@ -137,9 +170,17 @@ def test_li(error, message, changes):
         (ValueError, "tau_mem is -0.02, expected values above 0", lambda: lif.LIF(4, tau_mem=-20e-3)),
         (ValueError, "tau_mem is 0, expected values above 0", lambda: lif.LIF(4, tau_mem=0)),
         (ValueError, "decay_mem is 1.5, expected values in", lambda: lif.LIF(4, decay_mem=1.5)),
-        (ValueError, "threshold is .*, expected values above 0", lambda: lif.LIF(2, threshold=torch.tensor([1.0, 0.0]))),
+        (
+            ValueError,
+            "threshold is .*, expected values above 0",
+            lambda: lif.LIF(2, threshold=torch.tensor([1.0, 0.0])),
+        ),
         (ValueError, "tau_mem and decay_mem were both given", lambda: lif.LIF(4, tau_mem=1.0, decay_mem=0.5)),
-        (ValueError, r"tau_mem has shape \(3,\), expected a number or shape \(4,\)", lambda: lif.LIF(4, tau_mem=torch.ones(3))),
+        (
+            ValueError,
+            r"tau_mem has shape \(3,\), expected a number or shape \(4,\)",
+            lambda: lif.LIF(4, tau_mem=torch.ones(3)),
+        ),
         (
             ValueError,
             r"tau_syn has shape \(4,\), expected a number or shape \(4, 2\)",
@@ -147,10 +188,14 @@ def test_li(error, message, changes):
         ),
         (TypeError, "tau_mem is '20ms'", lambda: lif.LIF(4, tau_mem="20ms")),
         (ValueError, "size is -1", lambda: lif.LIF(-1)),
-        (ValueError, r"size is \(2, 3\), expected one number with synapses = 2", lambda: lif.CubaLIF((2, 3), synapses=2)),
+        (
+            ValueError,
+            r"size is \(2, 3\), expected one number with synapses = 2",
+            lambda: lif.CubaLIF((2, 3), synapses=2),
+        ),
         (ValueError, "synapses is 0.*use LIF", lambda: lif.CubaLIF(4, synapses=0)),
         (ValueError, "dt is 0", lambda: lif.LIF(4, dt=0)),
-        (ValueError, "backend is 'cuda', expected 'fused' or 'loop'", lambda: lif.LIF(4, backend="cuda")),
+        (ValueError, "backend is 'cuda', expected one of 'fused', 'loop'", lambda: lif.LIF(4, backend="cuda")),
         (
             ValueError,
             "trainable names 'tau_syn', expected names from tau_mem, threshold",
@@ -162,18 +207,26 @@ def test_li(error, message, changes):
         (ValueError, r"x has shape \(2, 5, 6\), expected \(time, batch, 4\)", lambda: lif.LI(4, batch_first=False)(X)),
         (ValueError, r"x has shape \(2, 5, 6\), expected \(batch, time, 8\)", lambda: lif.CubaLIF(4, synapses=2)(X)),
         (ValueError, "window is 0.0, expected a finite number above 0", lambda: lif.StepPWL(0)),
-        (TypeError, "window requires a gradient, but none flows to it", lambda: lif.StepPWL(torch.tensor(0.5, requires_grad=True))),
+        (
+            TypeError,
+            "window requires a gradient, but none flows to it",
+            lambda: lif.StepPWL(torch.tensor(0.5, requires_grad=True)),
+        ),
         (TypeError, "alpha is 'steep', expected a number", lambda: lif.SuperSpike("steep")),
-        (TypeError, "recurrent is 'yes', expected True, False or the initial weights", lambda: lif.LIF(4, recurrent="yes")),
+        (
+            TypeError,
+            "recurrent is 'yes', expected True, False or the initial values",
+            lambda: lif.LIF(4, recurrent="yes"),
+        ),
         (
             ValueError,
-            r"recurrent has shape \(4, 4\), expected weights \(4, 8\)",
+            r"recurrent has shape \(4, 4\), expected initial values \(4, 8\)",
             lambda: lif.CubaLIF(4, synapses=2, recurrent=torch.ones(4, 4)),
         ),
         (ValueError, "noise_std is -1, expected a finite number", lambda: lif.LIF(4, noise_std=-1)),
         (ValueError, "noise was given, but the layer makes its own", lambda: lif.LIF(6, noise_std=1).run(X, noise=X)),
-        (ValueError, "refractory_time is -0.1, expected values", lambda: lif.RefractoryCubaLIF(4, refractory_time=-0.1)),
-        (ValueError, "trainable names 'refractory_time'", lambda: lif.RefractoryCubaLIF(4, trainable=("refractory_time",))),
+        (ValueError, "refractory_time is -0.1, expected values", lambda: lif.EulerLIF(4, refractory_time=-0.1)),
+        (ValueError, "trainable names 'refractory_time'", lambda: lif.EulerLIF(4, trainable=("refractory_time",))),
         (ValueError, "norm_input is None", lambda: lif.ALIF(4, norm_input=None)),
         (ValueError, "h is inf, expected a finite number", lambda: lif.MultiGaussian(h=float("inf"))),
         (AttributeError, "no attribute 'tau_syn'", lambda: lif.LIF(4).tau_syn),
@@ -204,7 +257,7 @@ def test_setting_a_leak_to_another_shape():
         ("spikes cannot be recorded: without w_rec", 9, [0, 0, 1]),
     ],
 )
-def test_op_called_directly(message, position, value):
+def test_op_called_drecurrent_inputtly(message, position, value):
     """The ops check for themselves: what reaches a pointer has been checked, whoever calls."""
     arguments = [*OP_TENSORS, *OP_REST]
     torch.ops.torch_lif.lif(*arguments)
@@ -218,7 +271,7 @@ def test_interval_of_the_inner_ops():
         torch.ops.torch_lif.lif_forward(*OP_TENSORS, *OP_REST, 7)
 
 
-def test_backward_op_called_directly():
+def test_backward_op_called_drecurrent_inputtly():
     out, _, checkpoint = torch.ops.torch_lif.lif_forward(*OP_TENSORS, *OP_REST, 16)
     inputs, params, _ = OP_TENSORS
     only_x = [1] + [0] * 10
@@ -238,7 +291,7 @@ def test_backward_op_called_directly():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", ["threshold", "decay_mem", "noise", "state"])
 def test_mixed_devices(name):
-    """No silent copy to another device, in either direction, not even of a single number."""
+    """No silent copy to another device, in either drecurrent_inputtion, not even of a single number."""
     values = {
         "threshold": torch.tensor(1.0),
         "decay_mem": torch.full((6,), 0.9),
@@ -246,7 +299,9 @@ def test_mixed_devices(name):
         "state": (torch.zeros(2, 6),),
     }
     argument = "the initial state v" if name == "state" else name
-    with pytest.raises(ValueError, match=rf"{argument} is on cpu but x is on cuda:0; move it with {argument}.to\(x.device\)"):
+    with pytest.raises(
+        ValueError, match=rf"{argument} is on cpu but x is on cuda:0; move it with {argument}.to\(x.device\)"
+    ):
         call(**{"x": X.cuda(), name: values[name]})
     moved = tuple(v.cuda() for v in values[name]) if name == "state" else values[name].cuda()
     with pytest.raises(ValueError, match=rf"{argument} is on cuda:0 but x is on cpu"):

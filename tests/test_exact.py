@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from cases import CASES, SPIKING, assert_same_bits, gradients, make
+from cases import CASES, SPIKING, assert_same_bits, examples, gradients, make
 from conftest import DEVICES
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import torch_lif as lif
@@ -15,7 +15,7 @@ from torch_lif import _C
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 @given(data=st.data())
-@settings(max_examples=60)
+@examples(60)
 def test_random_calls(case, data):
     draw = data.draw
     device = draw(st.sampled_from(DEVICES), "device")
@@ -54,11 +54,11 @@ def test_enough_neuron_steps():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("case", SIMPLE, ids=str)
-def test_many_neuron_steps(case, dtype, target):
+def test_many_neuron_steps(case, dtype, target, once):
     """Over 10^7 neuron-steps on each instruction set and device, without one differing value."""
     arguments = make(case, **STEPS, dtype=dtype, device=target, seed=3)
     got = case.fused(**arguments, record=case.records)
-    assert_same_bits(got, case.reference(**arguments, record=case.records))
+    assert_same_bits(got, once(lambda: case.reference(**arguments, record=case.records)))
     if case.spiking:
         per_step = float(got.spikes.mean())
         assert per_step > 0.02, "hardly a spike: this would prove nothing"
@@ -69,7 +69,7 @@ def test_many_neuron_steps(case, dtype, target):
 def test_threshold_is_reached_by_equality(device):
     """v >= threshold: a membrane exactly at the threshold spikes (Rockpool's code; its text says >)."""
     x = torch.tensor([0.5, 1.0, 1.5, 2.0, 3.0], device=device).reshape(1, 1, 5)
-    spikes = lif.functional.lif(x, decay_mem=1.0).spikes
+    spikes = lif.functional.lif(x, decay_mem=1.0, max_spikes=math.inf).spikes
     assert spikes.flatten().tolist() == [0, 1, 1, 2, 3]
 
 

@@ -23,7 +23,17 @@ image_data, image_options, train_images = (
     importlib.import_module(name) for name in ("image_data", "image_options", "train_images")
 )
 
-TINY = ["--limit=96", "--batch-size=32", "--steps=10", "--hidden", "24", "16", "--lr=5e-3", "--threads=1", "--no-report"]
+TINY = [
+    "--limit=96",
+    "--batch-size=32",
+    "--steps=10",
+    "--hidden",
+    "24",
+    "16",
+    "--lr=5e-3",
+    "--threads=1",
+    "--no-report",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +111,10 @@ def test_spikes_per_neuron_are_counted_over_all_layers(tmp_path):
 def test_the_report_shows_a_network_of_any_depth(tmp_path):
     options = [option for option in TINY if option != "--no-report"]
     for hidden in (["8"], ["8", "8", "8"]):
-        assert train_images.main([*options, "--out", str(tmp_path), "--epochs", "1", "--steps", "1", "--hidden", *hidden]) == 0
+        assert (
+            train_images.main([*options, "--out", str(tmp_path), "--epochs", "1", "--steps", "1", "--hidden", *hidden])
+            == 0
+        )
         assert (tmp_path / "report.png").exists()
 
 
@@ -183,7 +196,22 @@ def test_backends_agree(tmp_path):
 @pytest.mark.parametrize("neuron", image_options.NEURONS)
 def test_every_neuron_learns(tmp_path, neuron):
     """A short run is far above chance, which is 10 %; the full runs are in the README."""
-    run(tmp_path, "--neuron", neuron, "--epochs", 5, "--steps", 30, "--hidden", 64, 64, "--limit", 1200, "--batch-size", 32)
+    run(
+        tmp_path,
+        "--neuron",
+        neuron,
+        "--epochs",
+        5,
+        "--steps",
+        30,
+        "--hidden",
+        64,
+        64,
+        "--limit",
+        1200,
+        "--batch-size",
+        32,
+    )
     assert checkpoint(tmp_path)["history"][-1]["test_accuracy"] > 0.6
 
 
@@ -280,7 +308,9 @@ def test_a_folder_that_cannot_be_made(tmp_path, capsys):
 
 
 def idx(array):
-    return bytes([0, 0, 8, array.dim()]) + struct.pack(f">{array.dim()}i", *array.shape) + bytes(array.flatten().tolist())
+    return (
+        bytes([0, 0, 8, array.dim()]) + struct.pack(f">{array.dim()}i", *array.shape) + bytes(array.flatten().tolist())
+    )
 
 
 @pytest.fixture
@@ -315,7 +345,9 @@ def test_fashion_mnist_is_downloaded_once(mirrors, capsys):
     images = image_data.fashion_mnist()
     assert [len(part) for part in images[:4]] == [64, 64, 20, 20]
     pixels = gzip.decompress((mirrors / "first" / "t10k-images-idx3-ubyte.gz").read_bytes())[16:]
-    assert torch.equal((images.test_x * 255).round().flatten().to(torch.uint8), torch.tensor(list(pixels), dtype=torch.uint8))
+    assert torch.equal(
+        (images.test_x * 255).round().flatten().to(torch.uint8), torch.tensor(list(pixels), dtype=torch.uint8)
+    )
 
 
 DAMAGE = {

@@ -10,6 +10,7 @@ from cases import (
     PAIRS,
     SPIKING_PAIRS,
     SURROGATES,
+    examples,
     gradients,
     leaves,
     loss,
@@ -20,7 +21,7 @@ from cases import (
     same_bits,
 )
 from conftest import DEVICES
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import torch_lif as lif
@@ -33,10 +34,10 @@ def options(surrogate):
     return {"surrogate": surrogate} if surrogate else {}
 
 
-def check(case, surrogate, arguments, bound, **more):
-    kwargs = options(surrogate) | more
+def check(case, surrogate, arguments, bound, once=lambda compute: compute()):
+    kwargs = options(surrogate)
     result, got = gradients(lambda **a: case.fused(**a, record=case.records, **kwargs), arguments)
-    _, expected = gradients(lambda **a: case.reference(**a, record=case.records, **kwargs), arguments)
+    _, expected = once(lambda: gradients(lambda **a: case.reference(**a, record=case.records, **kwargs), arguments))
     for name, grad in got.items():
         error = relative_error(grad, expected[name])
         assert error <= bound, f"gradient of {name}: relative error {error:.1e} > {bound:.1e}"
@@ -45,26 +46,26 @@ def check(case, surrogate, arguments, bound, **more):
 
 @pairs
 @pytest.mark.parametrize("shared", [False, True])
-def test_float64_is_autograd_through_the_reference(case, surrogate, shared, target):
+def test_float64_is_autograd_through_the_reference(case, surrogate, shared, target, once):
     names = list(case.params) if shared else []
     arguments = make(case, T=45, B=3, neurons=37, dtype=torch.float64, device=target, seed=5, shared=names)
-    result = check(case, surrogate, arguments, 1e-10)
+    result = check(case, surrogate, arguments, 1e-10, once)
     if case.spiking:
         assert float(result.spikes.detach().mean()) > 0.02, "hardly a spike: this would prove nothing"
 
 
 @pairs
-def test_float32_is_autograd_through_the_reference(case, surrogate, target):
-    """Both walk the same spikes, so they differ by rounding alone: at most some 16 roundings of 2^-24 a step, none of them
-    amplified over `case.steps` steps beyond the largest gradient itself, which is what errors are relative to."""
+def test_float32_is_autograd_through_the_reference(case, surrogate, target, once):
+    """Both walk the same spikes, so they differ by rounding alone: at most some 16 roundings of 2^-24 a step, none of
+    them amplified over `case.steps` steps beyond the largest gradient itself, which is what errors are relative to."""
     steps = case.steps
     arguments = make(case, T=steps, B=3, neurons=530, device=target, seed=6)
-    check(case, surrogate, arguments, 16 * steps * 2.0**-24)
+    check(case, surrogate, arguments, 16 * steps * 2.0**-24, once)
 
 
 @pairs
 @given(data=st.data())
-@settings(max_examples=15)
+@examples(15)
 def test_random_calls(case, surrogate, data):
     draw = data.draw
     arguments = make(
@@ -81,17 +82,18 @@ def test_random_calls(case, surrogate, data):
         with_state=draw(st.booleans(), "state"),
     )
     more = {"max_spikes": draw(st.sampled_from([1, 3, 2.0**16]), "max_spikes")} if case.max_spikes else {}
-    check(case, surrogate, arguments, 1e-10, **more)
+    check(case, surrogate, arguments | more, 1e-10)
 
 
 @pairs
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_types(case, surrogate, dtype, target):
-    """Stored half, computed in float32: sequences' gradients are rounded to half once (half an ulp), the others not at all."""
+def test_half_types(case, surrogate, dtype, target, once):
+    """Stored half, computed in float32: sequences' gradients are rounded to half once (half an ulp), the others not at
+    all."""
     arguments = make(case, T=case.steps, B=2, neurons=66, dtype=dtype, device=target, seed=8)
     kwargs = options(surrogate)
     _, got = gradients(lambda **a: case.fused(**a, record=case.records, **kwargs), arguments)
-    _, expected = gradients(lambda **a: case.reference(**a, record=case.records, **kwargs), arguments)
+    _, expected = once(lambda: gradients(lambda **a: case.reference(**a, record=case.records, **kwargs), arguments))
     for name, grad in got.items():
         sequence = name in ("x", *case.inputs)
         bound = torch.finfo(dtype).eps if sequence else 16 * case.steps * 2.0**-24
@@ -100,7 +102,8 @@ def test_half_types(case, surrogate, dtype, target):
 
 
 def threshold_is_true(surrogate):
-    """Whether the derivative by the threshold is that of the antiderivative by v, as it is of a function of v - threshold."""
+    """Whether the derivative by the threshold is that of the antiderivative by v, as it is of a function of v -
+    threshold."""
     v = torch.linspace(-1, 3, 41, dtype=torch.float64) + 0.01
     theta = torch.full_like(v, 0.9).requires_grad_()
     (true,) = torch.autograd.grad(surrogate.smooth(v, theta).sum(), theta)
@@ -109,20 +112,23 @@ def threshold_is_true(surrogate):
 
 def test_docs_name_the_surrogates_whose_derivative_by_the_threshold_is_not_the_true_one():
     text = (Path(__file__).parent.parent / "docs" / "surrogates.md").read_text()
-    named = re.search(r"own\. For\s(.*?)it is the libraries' instead", text, re.DOTALL)
+    named = re.search(r"antiderivative's own\.(.*?)have the libraries' derivative", text, re.DOTALL)
     others = {type(s).__name__ for s in SURROGATES if not threshold_is_true(s)}
     assert set(re.findall(r"`(\w+)`", named[1])) == others
 
 
 @pairs
 def test_finite_differences_of_the_smooth_variant(case, surrogate, device):
-    """With the spike replaced by the surrogate's antiderivative the op is smooth: its adjoint must be its derivative."""
+    """With the spike replaced by the surrogate's antiderivative the op is smooth: its adjoint must be its
+    derivative."""
     if isinstance(surrogate, lif.SuperSpike):
         surrogate = lif.SuperSpike(2.0)
     # A measured value passes its gradient to the computed one: that is no derivative.
-    arguments = make(case, T=19, B=2, neurons=2, dtype=torch.float64, device=device, seed=11, with_inputs=case.name == "lif")
+    arguments = make(case, T=19, B=2, neurons=2, dtype=torch.float64, device=device, seed=11)
+    for name in ("spikes_hw", "membrane_hw"):
+        arguments.pop(name, None)
     more = options(surrogate) | ({"smooth": True} if case.spiking else {})
-    more |= {"reset_gradient": True} if case.name == "cuba_lif" else {}
+    more |= {"reset_gradient": True} if case.name == "euler_lif" else {}
     copy, found = leaves(arguments)
     undefined = {f"state[{case.states.index('refractory')}]"} if "refractory" in case.states else set()
     if surrogate and not threshold_is_true(surrogate):
@@ -146,10 +152,10 @@ def test_finite_differences_of_the_smooth_variant(case, surrogate, device):
 
 
 @pytest.mark.parametrize(("case", "surrogate"), SPIKING_PAIRS, ids=name_of)
-def test_smooth_forward_is_the_reference(case, surrogate, target):
+def test_smooth_forward_is_the_reference(case, surrogate, target, once):
     arguments = make(case, T=30, B=2, neurons=20, dtype=torch.float64, device=target, seed=12)
     got = case.fused(**arguments, surrogate=surrogate, smooth=True)
-    expected = case.reference(**arguments, surrogate=surrogate, smooth=True)
+    expected = once(lambda: case.reference(**arguments, surrogate=surrogate, smooth=True))
     # exp differs from PyTorch's in the last bits; 30 steps amplify that little
     torch.testing.assert_close(got.spikes, expected.spikes, rtol=1e-11, atol=1e-11)
 
@@ -177,7 +183,7 @@ def test_same_bits_on_every_instruction_set_and_device(case, surrogate, dtype, t
     for name, value in expected_grads.items():
         if (name in ("x", *case.inputs) or name.startswith("state")) and not rounded:
             assert same_bits(grads[name].cpu(), value), name
-        elif bool(value.isfinite().all()):
+        else:
             assert relative_error(grads[name].cpu(), value) <= max(1e-5, torch.finfo(value.dtype).eps), name
 
 
@@ -200,11 +206,14 @@ def test_same_bits_every_run_and_at_every_thread_count(case, surrogate, device, 
 
 @pytest.mark.parametrize("label", ["lif1", "lif2", "alif-synapse"])
 @pytest.mark.parametrize("shared", [(), ("threshold", "decay_syn")], ids=["own", "shared"])
-@pytest.mark.parametrize("batch", [1, 13, 300, 9000])  # on CUDA 8 warps share a column, from 256 on 32; 9000: PyTorch first
+@pytest.mark.parametrize(
+    "batch", [1, 13, 300, 9000]
+)  # on CUDA 8 warps share a column, from 256 on 32; 9000: PyTorch first
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_parameters_sum_over_the_batch_in_double(label, shared, batch, dtype, device):
-    """Against a batch of one with every batch item's neurons side by side and parameters of their own: its gradients are what is
-    summed. In double only the last rounding shows, and of B numbers at most B roundings of 2^-53 of their absolute sum."""
+    """Against a batch of one with every batch item's neurons side by side and parameters of their own: its gradients
+    are what is summed. In double only the last rounding shows, and of B numbers at most B roundings of 2^-53 of their
+    absolute sum."""
     case = next(case for case in CASES if case.label == label)
     T, N = 3, 37
     arguments = make(
@@ -270,9 +279,13 @@ def test_loss_on_each_output_alone(case, device):
         for function in (case.fused, case.reference):
             copy, found = leaves(arguments)
             value = outputs(function(**copy, record=case.records))[chosen]
-            weight = torch.randn(value.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(device)
+            weight = torch.randn(value.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(
+                device
+            )
             grads.append(
-                torch.autograd.grad((value * weight).sum(), list(found.values()), allow_unused=True, materialize_grads=True)
+                torch.autograd.grad(
+                    (value * weight).sum(), list(found.values()), allow_unused=True, materialize_grads=True
+                )
             )
         for name, got, expected in zip(found, *grads, strict=True):
             assert relative_error(got, expected) <= 1e-10 or float((got - expected).abs().max()) < 1e-13, (chosen, name)
@@ -297,10 +310,12 @@ def test_a_second_derivative_is_refused(device):
 def test_a_refractory_period_gets_no_gradient(device):
     period = torch.tensor(2.0, device=device, requires_grad=True)
     x = torch.rand(2, 9, 3, device=device)
-    result = lif.functional.cuba_lif(x, rate_mem=0.5, rate_syn=0.5, refractory=period, record=("v", "refractory"))
+    result = lif.functional.euler_lif(x, rate_mem=0.5, rate_syn=0.5, refractory=period, record=("v", "refractory"))
     assert not result.spikes.requires_grad
     assert not result.records["v"].requires_grad
-    result = lif.functional.cuba_lif(x.requires_grad_(), rate_mem=0.5, rate_syn=0.5, refractory=2.0, record=("refractory",))
+    result = lif.functional.euler_lif(
+        x.requires_grad_(), rate_mem=0.5, rate_syn=0.5, refractory=2.0, record=("refractory",)
+    )
     assert result.spikes.requires_grad
     assert not result.state.refractory.requires_grad
     assert not result.records["refractory"].requires_grad

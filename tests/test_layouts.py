@@ -68,7 +68,8 @@ def test_memory_orders(case, order, device):
     "order", [[0, 1, 2, 3, 4], [0, 1, 3, 4, 2], [1, 0, 3, 4, 2], [2, 0, 1, 3, 4], [0, 3, 1, 4, 2], [0, 1, 4, 3, 2]]
 )
 def test_channels_last_and_worse(case, order, device):
-    """Trailing dimensions in any order in memory; where one stride cannot say it the result is the same by way of a copy."""
+    """Trailing dimensions in any order in memory; where one stride cannot say it the result is the same by way of a
+    copy."""
     arguments = make(case, T=9, B=2, neurons=(3, 4, 5), device=device, seed=3)
     same_as_contiguous(case, arguments, {"x": in_memory_order(arguments["x"], order)})
 
@@ -137,7 +138,9 @@ def test_parameters_shared_along_a_dimension(case, device):
 def test_parameters_shared_by_neurons_or_synapses(shape, name, device):
     case = next(case for case in CASES if case.synapses == 2)
     arguments = make(case, T=12, B=2, neurons=5, dtype=torch.float64, device=device, seed=8)
-    arguments[name] = torch.rand(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).to(device) + 0.1
+    arguments[name] = (
+        torch.rand(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).to(device) + 0.1
+    )
     _, grads = gradients(case.fused, arguments)
     _, expected = gradients(case.reference, arguments)
     assert relative_error(grads[name], expected[name]) <= 1e-10
@@ -181,7 +184,8 @@ def free_memory(device: str) -> float:
 
 
 def test_more_than_2_31_elements(device):
-    """Offsets are 64-bit: the last neuron of the last batch item, beyond element 2^31, is computed and has its gradient."""
+    """Offsets are 64-bit: the last neuron of the last batch item, beyond element 2^31, is computed and has its
+    gradient."""
     n, steps = 2**15, 2**10
     batch = 2**31 // (n * steps) + 1
     elements = batch * n * steps

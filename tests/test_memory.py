@@ -1,4 +1,5 @@
-"""What the forward keeps for the backward: mask, recompute or save, chosen by itself or asked for; the same results in all."""
+"""What the forward keeps for the backward: mask, recompute or save, chosen by itself or asked for; the same results in
+all."""
 
 import pytest
 import torch
@@ -104,13 +105,16 @@ def test_a_neuron_that_does_not_spike_needs_nothing(case, dtype, steps, neurons,
 
 
 def test_what_is_kept(device):
-    """A mask is one bit a neuron and step: for 64 steps two words a neuron; else a state every 16 steps, or every one."""
+    """A mask is one bit a neuron and step: for 64 steps two words a neuron; else a state every 16 steps, or every
+    one."""
     T, B, N = 64, 3, 40
     x = torch.rand(B, T, N, device=device, requires_grad=True)
     theta = torch.tensor(1.0, device=device, requires_grad=True)
 
     def kept(**options):
-        tensors, _ = saved_bytes(lambda: lif.functional.lif(x, decay_mem=0.9, decay_syn=0.8, **options))
+        tensors, _ = saved_bytes(
+            lambda: lif.functional.lif(x, decay_mem=0.9, decay_syn=0.8, **{"surrogate": lif.StepPWL()} | options)
+        )
         own = [t for t in tensors if t.dim() >= 3 and t.data_ptr() != x.data_ptr()]
         return [(tuple(t.shape), t.dtype) for t in own]
 
@@ -136,10 +140,16 @@ def test_nothing_is_kept_of_a_neuron_that_does_not_spike(device):
 
 def test_channels_last(device):
     """The mask is walked in x's memory order, and its words belong to the same neurons in the backward."""
-    x = torch.rand(2, 40, 3, 4, 5, device=device).permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3).requires_grad_()
+    x = (
+        torch.rand(2, 40, 3, 4, 5, device=device)
+        .permute(0, 1, 3, 4, 2)
+        .contiguous()
+        .permute(0, 1, 4, 2, 3)
+        .requires_grad_()
+    )
     grads = []
     for memory in ("mask", "recompute"):
-        spikes = lif.functional.lif(x, decay_mem=0.9, memory=memory).spikes
+        spikes = lif.functional.lif(x, decay_mem=0.9, memory=memory, surrogate=lif.StepPWL()).spikes
         weight = torch.randn(spikes.shape, generator=torch.Generator().manual_seed(3)).to(device)
         grads.append(torch.autograd.grad((spikes * weight).sum(), x)[0])
     assert torch.equal(*grads)
@@ -156,7 +166,10 @@ def test_channels_last(device):
         ("memory is 'mask', but the surrogate ATan is no window", {"memory": "mask", "surrogate": lif.ATan()}),
         ("memory is 'mask', but smooth=True has no spikes", {"memory": "mask", "smooth": True}),
         ("memory is 'mask', but w_rec's gradient needs the spikes", {"memory": "mask", "w_rec": torch.zeros(3, 3)}),
-        ("memory is 'recompute', but with w_rec steps cannot be replayed", {"memory": "recompute", "w_rec": torch.zeros(3, 3)}),
+        (
+            "memory is 'recompute', but with w_rec steps cannot be replayed",
+            {"memory": "recompute", "w_rec": torch.zeros(3, 3)},
+        ),
     ],
 )
 def test_a_mode_that_cannot_be_had(message, options):

@@ -1,4 +1,5 @@
-"""Building, packing, importing: what does not fit is refused, and the first line says what to do. Nothing is compiled here."""
+"""Building, packing, importing: what does not fit is refused, and the first line says what to do. Nothing is compiled
+here."""
 
 import importlib
 import os
@@ -21,7 +22,9 @@ MAJOR, MINOR = (int(number) for number in BUILT.split(".")[:2])
 
 def python(script, *arguments, cwd=None, **environment):
     command = [sys.executable, "-c", script, *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env={**os.environ, **environment})
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, check=False, env={**os.environ, **environment}
+    )
 
 
 def setup(before, *arguments, **environment):
@@ -52,7 +55,9 @@ for torch.__version__ in sys.argv[1:]:
     lines = done.stdout.splitlines()
     assert len(lines) == 4, done.stderr
     for version, line in zip(others, lines[:3], strict=True):
-        assert line.startswith(f"torch_lif was built against PyTorch {BUILT}, and {version} is installed: run pip install")
+        assert line.startswith(
+            f"torch_lif was built against PyTorch {BUILT}, and {version} is installed: run pip install"
+        )
         assert "--no-build-isolation --no-deps --force-reinstall" in line
     assert lines[3] == "imported"
 
@@ -92,7 +97,9 @@ def test_package_without_a_library_that_loads(tmp_path, library, message):
 @pytest.mark.parametrize("command", ["dist_info", "bdist_wheel"])  # pip's first step of a build, and its last
 def test_build_without_what_it_needs(tmp_path, before, message, command):
     # No compiler either: should the check under test be missing, the build still ends at once.
-    done = setup(before, command, "--output-dir" if command == "dist_info" else "--dist-dir", tmp_path, CC="/no/such/cc")
+    done = setup(
+        before, command, "--output-dir" if command == "dist_info" else "--dist-dir", tmp_path, CC="/no/such/cc"
+    )
     assert done.returncode == 1
     assert re.match(message, done.stderr), done.stderr
     assert not list(tmp_path.iterdir())
@@ -126,7 +133,9 @@ def test_compiler_that_lacks_a_header(extension, tmp_path, monkeypatch, variable
     compiler.chmod(0o755)
     extension.check_compilers()
     monkeypatch.setenv(variable, str(compiler))
-    with pytest.raises(SystemExit, match=rf"^{compiler}.* cannot compile a file that includes {message}.*\nfile not found"):
+    with pytest.raises(
+        SystemExit, match=rf"^{compiler}.* cannot compile a file that includes {message}.*\nfile not found"
+    ):
         extension.check_compilers()
 
 
@@ -142,7 +151,9 @@ def test_build_without_a_compiler_ends_before_anything_is_compiled(tmp_path):
     build = ("--build-temp", tmp_path / "temp", "--build-lib", tmp_path / "lib")
     done = setup("0", "--quiet", "build_ext", *build, TORCH_LIF_CUDA="0", CC="/no/such/cc -m64")
     assert done.returncode == 1
-    assert re.search(r"^/no/such/cc -m64 cannot compile .*: install a C compiler", done.stderr, re.MULTILINE), done.stderr
+    assert re.search(r"^/no/such/cc -m64 cannot compile .*: install a C compiler", done.stderr, re.MULTILINE), (
+        done.stderr
+    )
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
 

@@ -1,4 +1,5 @@
-"""The ops in PyTorch's machinery: opcheck, compile, export, autocast, CUDA graphs, DDP, copies, checkpointing, hooks."""
+"""The ops in PyTorch's machinery: opcheck, compile, export, autocast, CUDA graphs, DDP, copies, checkpointing,
+hooks."""
 
 import copy
 import os
@@ -57,7 +58,11 @@ def test_opcheck_of_the_inner_ops(case, device, monkeypatch):
     grads = [torch.ones_like(t) for t in results[:-kept]]
     backward = getattr(torch.ops.torch_lif, case.name + "_backward").default
     needs = [int(t is not None) for t in (*args[0], *args[1], *args[2])]
-    opcheck(backward, (grads, args[0], args[1], results[-kept:], *args[3:], interval, case.recurrent, needs), test_utils=tests)
+    opcheck(
+        backward,
+        (grads, args[0], args[1], results[-kept:], *args[3:], interval, case.recurrent, needs),
+        test_utils=tests,
+    )
 
 
 def short_way_only(monkeypatch):
@@ -119,7 +124,10 @@ def test_modes_see_the_op(device):
 
     x = torch.rand(2, 5, 3, device=device, requires_grad=True)
     ops = torch.ops.torch_lif
-    for mode, wanted in ((Functions, [ops.lif.default]), (Dispatch, [ops.lif_forward.default, ops.lif_backward.default])):
+    for mode, wanted in (
+        (Functions, [ops.lif.default]),
+        (Dispatch, [ops.lif_forward.default, ops.lif_backward.default]),
+    ):
         seen.clear()
         with mode():
             lif.functional.lif(x, decay_mem=0.9).spikes.sum().backward()
@@ -143,7 +151,9 @@ def test_tracers_see_the_op(device):
         graph = make_fx(layer, tracing_mode=mode)(x)
         assert [str(node.target) for node in graph.graph.nodes].count("torch_lif.lif.default") == 1, mode
         assert torch.equal(graph(x), layer(x)), mode
-    with pytest.raises(NotImplementedError, match=r"torch\.jit\.trace .* use torch\.export"):  # rather than a constant in the trace
+    with pytest.raises(
+        NotImplementedError, match=r"torch\.jit\.trace .* use torch\.export"
+    ):  # rather than a constant in the trace
         torch.jit.trace(layer, x)
 
 
@@ -194,7 +204,7 @@ class Network(nn.Module):
         self.lif = lif.LIF(8, decay_mem=0.9, trainable=True, bias=0.1, backend=backend)
         self.second = nn.Linear(8, 6)
         self.cuba = lif.CubaLIF(6, decay_mem=0.95, decay_syn=0.5, trainable=("decay_syn",), backend=backend)
-        self.readout = lif.LI(6, trainable=True, v_leak=0.1, backend=backend)
+        self.readout = lif.LI(6, trainable=True, leak=0.1, backend=backend)
 
     def forward(self, x):
         return self.readout(self.cuba(self.second(self.lif(self.first(x)))))
@@ -207,7 +217,7 @@ def recurrent_network(device="cpu"):
         lif.CubaLIF(4, synapses=2, decay_mem=0.9, decay_syn=0.5, recurrent=True),
         nn.Linear(4, 6),
         lif.ALIF(6, decay_mem=0.8, decay_adapt=0.9, decay_syn=0.5, recurrent=True, trainable=True),
-        lif.RefractoryCubaLIF(6, decay_mem=0.7, refractory_time=2e-3, recurrent=True, trainable=("threshold",)),
+        lif.EulerLIF(6, decay_mem=0.7, refractory_time=2e-3, recurrent=True, trainable=("threshold",)),
     ).to(device)
 
 
@@ -228,7 +238,8 @@ def parameter_gradients(module, x):
 
 
 def test_compile_fullgraph(device):
-    """One graph, the same bits; of gradients those that the ops make (PyTorch's own reductions may be compiled otherwise)."""
+    """One graph, the same bits; of gradients those that the ops make (PyTorch's own reductions may be compiled
+    otherwise)."""
     module, x = network(device), network_input(device)
     expected, expected_grads = parameter_gradients(module, x)
     torch._dynamo.reset()
@@ -245,7 +256,7 @@ NUMBERS = {
     "surrogate": lambda value: lif.LIF(5, surrogate=lif.SuperSpike(value)),
     "dt": lambda value: lif.LI(5, dt=1e-3 * value, tau_mem=0.1, tau_syn=0.1),
     "noise_std": lambda value: lif.LIF(5, noise_std=value),
-    "refractory_time": lambda value: lif.RefractoryCubaLIF(5, refractory_time=1e-3 * value),
+    "refractory_time": lambda value: lif.EulerLIF(5, refractory_time=1e-3 * value),
     "constrained": lambda value: lif.CubaLIF(5, tau_mem=1e-2 * value).constrain("tau_mem"),
 }
 
@@ -266,10 +277,11 @@ def test_compile_of_layers_that_differ_in_a_number(number, dynamic):
 
 
 @pytest.mark.parametrize(
-    "case", [case for case in CASES if str(case) in ("lif1", "lif2-recurrent", "cuba-refractory", "li")], ids=str
+    "case", [case for case in CASES if str(case) in ("lif1", "lif2-recurrent", "euler-refractory", "li")], ids=str
 )
 def test_compile_gives_equal_gradients(case, device):
-    """With backend aot_eager every op is PyTorch's own, so that every gradient is the same to the last bit; dynamic sizes too."""
+    """With backend aot_eager every op is PyTorch's own, so that every gradient is the same to the last bit; dynamic
+    sizes too."""
     torch._dynamo.reset()
     compiled = torch.compile(lambda **a: case.fused(**a, record=case.records), fullgraph=True, backend="aot_eager")
     for steps, neurons in ((20, 6), (33, 9)):
@@ -289,7 +301,7 @@ def test_export_of_recurrent_layers(device):
         module, (x,), dynamic_shapes={"input": {0: torch.export.Dim("batch"), 1: torch.export.Dim("time")}}
     )
     targets = [str(node.target) for node in program.graph.nodes]
-    assert [targets.count(f"torch_lif.{name}.default") for name in ("lif", "alif", "cuba_lif")] == [1, 1, 1]
+    assert [targets.count(f"torch_lif.{name}.default") for name in ("lif", "alif", "euler_lif")] == [1, 1, 1]
     other = network_input(device, batch=4)[:, :7]
     assert torch.equal(program.module()(other), module(other))
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
@@ -301,7 +313,9 @@ def test_export_of_recurrent_layers(device):
 
 def test_export(device):
     module, x = network(device), network_input(device)
-    program = torch.export.export(module, (x,), dynamic_shapes={"x": {0: torch.export.Dim("batch"), 1: torch.export.Dim("time")}})
+    program = torch.export.export(
+        module, (x,), dynamic_shapes={"x": {0: torch.export.Dim("batch"), 1: torch.export.Dim("time")}}
+    )
     targets = [str(node.target) for node in program.graph.nodes]
     assert [targets.count(f"torch_lif.{name}.default") for name in ("lif", "li")] == [2, 1], "one node a layer"
     for other in (x, network_input(device, batch=5)[:, :11]):
@@ -335,7 +349,8 @@ def test_half_module(device):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("make", [network, recurrent_network])
 def test_cuda_graph(make):
-    """A captured training step replays with new inputs, to the same bits; capture forbids synchronising and cudaMalloc."""
+    """A captured training step replays with new inputs, to the same bits; capture forbids synchronising and
+    cudaMalloc."""
     module = make("cuda")
     static = network_input("cuda")
     stream = torch.cuda.Stream()
@@ -389,7 +404,9 @@ def ddp_worker(rank, path, backend, queue):
 def from_two_processes(worker, path, backend):
     """What the first of two processes puts into the queue."""
     queue = mp.get_context("spawn").SimpleQueue()
-    processes = mp.start_processes(worker, (str(path / "rendezvous"), backend, queue), nprocs=2, join=False, start_method="spawn")
+    processes = mp.start_processes(
+        worker, (str(path / "rendezvous"), backend, queue), nprocs=2, join=False, start_method="spawn"
+    )
     while not processes.join(timeout=1):
         if not queue.empty():
             break
@@ -533,7 +550,9 @@ def test_environment_forces_an_instruction_set(isa):
 
 def test_environment_with_an_unknown_instruction_set():
     environment = {**os.environ, "TORCH_LIF_ISA": "mmx"}
-    done = subprocess.run([sys.executable, "-c", "import torch_lif"], capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", "import torch_lif"], capture_output=True, text=True, check=False, env=environment
+    )
     assert done.returncode == 1
     assert "TORCH_LIF_ISA: the instruction set is 'mmx', expected one that was built" in done.stderr
 

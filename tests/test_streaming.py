@@ -1,4 +1,5 @@
-"""On the CPU, large outputs are written past the cache. Here small ones are too: the same bits, at every offset in a line."""
+"""On the CPU, large outputs are written past the cache. Here small ones are too: the same bits, at every offset in a
+line."""
 
 import pytest
 import torch
@@ -20,7 +21,8 @@ def default_afterwards():
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 7), (35, 2, 33), (9, 1, 129)], ids=str)
 def test_streaming_changes_nothing(case, shape, dtype, target):
-    """Rows shorter than a line, rows that begin anywhere in one (33 and 129 neurons), more than one tile's worth of lines."""
+    """Rows shorter than a line, rows that begin anywhere in one (33 and 129 neurons), more than one tile's worth of
+    lines."""
     if target == "cuda":
         pytest.skip("the CPU's")
     arguments = make(case, *shape, dtype=dtype, seed=51)

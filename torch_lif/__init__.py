@@ -6,8 +6,13 @@
 >>> spikes.shape
 torch.Size([8, 100, 512])
 
-Modules: `LIF`, `CubaLIF`, `LI`. Functions of the same: `functional.lif`, `functional.li`; plain PyTorch loops that define
-what they compute: `reference`. Surrogate gradients: `surrogate`.
+Modules: `LIF` (no synapse), `CubaLIF` (current-based synapses), `ALIF` (adaptive threshold), `EulerLIF` (forward Euler,
+refractory period), `LI` (leaky integrator, a readout that does not spike).
+Functions of a whole sequence: `functional.lif` (for `LIF` and `CubaLIF`), `functional.alif`, `functional.euler_lif`,
+`functional.li`.
+Plain PyTorch loops that define what these functions compute, with the same names and arguments: `reference`.
+Surrogate gradients: `surrogate`. Its classes, such as `SuperSpike`, are also here.
+Other libraries' names and signatures: `compat`.
 """
 
 import os as _os
@@ -25,16 +30,20 @@ try:
 except ImportError as error:
     if _find_spec("torch_lif._C") is None:
         raise ImportError(
-            "torch_lif has not been compiled here: run pip install --no-build-isolation <the source folder>, or make build in it"
+            "torch_lif has not been compiled here: run pip install --no-build-isolation <the source folder>, or "
+            "make build in it"
         ) from None
     raise ImportError(
         "the compiled part of torch_lif cannot be loaded: it has to be built against the PyTorch that is installed, "
         f"which is {_torch.__version__}: {_REBUILD} ({error})"
     ) from error
 
-# Some versions load each other's extensions, and then read the wrong bytes. Patch releases and +cpu, +cu130 are compatible.
+# Some versions of PyTorch load an extension that was built for another version, and then read the wrong bytes. Patch
+# releases and +cpu, +cu130 are compatible.
 if (_built := _C.build_info()["torch"]).split(".")[:2] != _torch.__version__.split(".")[:2]:
-    raise ImportError(f"torch_lif was built against PyTorch {_built}, and {_torch.__version__} is installed: {_REBUILD}")
+    raise ImportError(
+        f"torch_lif was built against PyTorch {_built}, and {_torch.__version__} is installed: {_REBUILD}"
+    )
 
 if _os.environ.get("TORCH_LIF_ISA"):
     try:
@@ -47,7 +56,9 @@ from .neurons import *  # noqa: E402, F403
 from .surrogate import *  # noqa: E402, F403
 
 # What a call returns can be saved, and loaded again by torch.load with its default of weights_only.
-_torch.serialization.add_safe_globals([getattr(neurons, _name) for _name in neurons.__all__ if _name.endswith(("State", "Result"))])
+_torch.serialization.add_safe_globals(
+    [getattr(neurons, _name) for _name in neurons.__all__ if _name.endswith(("State", "Result"))]
+)
 
 __version__ = "0.1.0"
 __all__ = ["functional", "neurons", "reference", "surrogate", *neurons.__all__, *surrogate.__all__]

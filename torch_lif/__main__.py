@@ -15,7 +15,8 @@ def main() -> None:
         "PyTorch": f"{torch.__version__} (built against {build['torch']})",
         "compiler": build["compiler"],
         "platform": platform.platform(),
-        "instruction set": f"{_C.instruction_set()} (built: {', '.join(build['instruction_sets'])}; TORCH_LIF_ISA chooses)",
+        "instruction set": f"{_C.instruction_set()} (built: {', '.join(build['instruction_sets'])}; TORCH_LIF_ISA "
+        "chooses)",
         "threads": str(torch.get_num_threads()),
         "CUDA kernels": f"CUDA {build['cuda']}, for {build['cuda_architectures']}" if build["cuda"] else "not built",
         "CUDA in PyTorch": str(torch.version.cuda or "none"),

@@ -1,4 +1,4 @@
-"""The one place that calls the ops: from names to the ordered lists of a neuron's op."""
+"""The one place that calls the ops: it checks arguments and turns names into the ordered lists of a neuron's op."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ from .surrogate import Surrogate
 
 NEURONS = _C.neurons()
 KERNELS = frozenset(_C.surrogates())
-SYNAPSES = ("at_once", "delayed", "delayed_increment")
-"""The forms of csrc/neuron/euler.h, in its order."""
+SYNAPSE_UPDATES = ("input_first", "membrane_first", "membrane_first_increment")
+"""The synapse updates of csrc/neuron/euler.h, in the order of its enum."""
+BACKENDS = ("fused", "loop")
 OPS = {name: getattr(torch.ops.torch_lif, name).default for name in NEURONS}
 HALF = (torch.float16, torch.bfloat16)
 
 
 class Order(NamedTuple):
-    """The names of a neuron's lists, in the order of its op. A state is there if `needed` is, where it needs something."""
+    """The names in a neuron's lists, in the order of its op. `needed` says for each state what it exists only with: a
+    parameter, or "synapses"; None: it always exists."""
 
     place: int
+    spiking: bool
     inputs: tuple[str, ...]
     params: tuple[str, ...]
     states: tuple[str, ...]
@@ -31,10 +34,24 @@ class Order(NamedTuple):
     options: tuple[str, ...]
     no_record: tuple[int, ...]
 
+    @property
+    def output(self) -> str:
+        """The record that is the output itself."""
+        return "spikes" if self.spiking else "v"
+
+    def present(self, params: Mapping[str, Tensor | None], synapses: int) -> list[str]:
+        """The states that a layer with these parameters has."""
+        return [
+            state
+            for state, needed in zip(self.states, self.needed, strict=True)
+            if needed is None or (synapses if needed == "synapses" else params.get(needed) is not None)
+        ]
+
 
 ORDERS = {
     name: Order(
         place,
+        neuron["spiking"],
         tuple(neuron["inputs"]),
         tuple(neuron["params"]),
         tuple(neuron["states"]),
@@ -47,20 +64,21 @@ ORDERS = {
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
-    """Half types are stored half and computed in float32."""
+    """The dtype of the computation. Half-precision sequences are stored as they are and computed in float32."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 UNIT = Range(0.0, 1.0)
-"""Of a decay, or of the fraction that leaks away, a step."""
+"""Range of a decay per step, or of the fraction that leaks away per step."""
 POSITIVE = Range(0.0, open_low=True)
 COUNT = Range(0.0, finite=True)
-"""Of time steps or seconds."""
+"""Range of a number of time steps or seconds."""
 
 
 def parameter(op: str, name: str, value: Tensor | float | None, x: Tensor, within: Range = ANY) -> Tensor | None:
-    """A parameter as a tensor beside x. A number is checked against its range; a tensor's values are not read, for that would wait
-    for the device. A half parameter is widened to float32, exactly, where x is of the same half type."""
+    """A parameter as a tensor on x's device. A number is checked against its range. A tensor's values are not read,
+    because that would wait for the device. A half parameter is widened to float32, exactly, where x is of the same half
+    type."""
     if value is None:
         return None
     if isinstance(value, Tensor):
@@ -74,7 +92,8 @@ def parameter(op: str, name: str, value: Tensor | float | None, x: Tensor, withi
 
 
 def check_freed(op: str, name: str, value: Tensor) -> Tensor:
-    """The op finds out by itself; this is for what PyTorch is given before."""
+    """ValueError if the tensor's memory has been freed. The op checks this too, but only after PyTorch's own functions
+    have read the tensor."""
     if value.layout is torch.strided and not value.is_nested and value.numel() and not value.untyped_storage().size():
         raise ValueError(f"{op}: the memory of {name} has been freed, expected a tensor whose values are there")
     return value
@@ -82,7 +101,9 @@ def check_freed(op: str, name: str, value: Tensor) -> Tensor:
 
 def check_input(op: str, x: object, name: str = "x") -> Tensor:
     if not isinstance(x, Tensor):
-        raise TypeError(f"{op}: {name} is a {type(x).__name__}, expected a tensor; convert it with torch.as_tensor({name})")
+        raise TypeError(
+            f"{op}: {name} is a {type(x).__name__}, expected a tensor; convert it with torch.as_tensor({name})"
+        )
     if x.layout is not torch.strided or x.is_nested:
         kind, dense = ("nested", "to_padded_tensor(0.0)") if x.is_nested else (x.layout, "to_dense()")
         raise ValueError(f"{op}: {name} is a {kind} tensor, expected a dense one: pass {name}.{dense}")
@@ -90,7 +111,9 @@ def check_input(op: str, x: object, name: str = "x") -> Tensor:
 
 
 NOTHING: tuple[str, ...] = ()
-"""What `record` is where nobody asked for records: Python has one empty tuple. It needs no check, which a short call feels."""
+"""The value of `record` if no records are asked for. There is only one empty tuple in Python, so `is` recognises it,
+and a short call is spared the check."""
+NO_OPTIONS: Mapping[str, float] = {}
 
 
 def check_record(op: str, record: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
@@ -110,14 +133,17 @@ def check_record(op: str, record: Iterable[str], known: Sequence[str]) -> tuple[
 
 
 def check_surrogate(op: str, surrogate: object, fused: bool = True) -> Surrogate:
-    """A surrogate that has a kernel; with fused=False one with its formulas in PyTorch alone will do."""
+    """A surrogate that has a kernel; with fused=False its formulas in PyTorch are enough."""
     if isinstance(surrogate, type) and issubclass(surrogate, Surrogate):
-        raise TypeError(f"{op}: surrogate is the class {surrogate.__name__}, expected an object of it: {surrogate.__name__}()")
+        raise TypeError(
+            f"{op}: surrogate is the class {surrogate.__name__}, expected an object of it: {surrogate.__name__}()"
+        )
     if not isinstance(surrogate, Surrogate):
         raise TypeError(f"{op}: surrogate is {surrogate!r}, expected a Surrogate such as StepPWL()")
     if fused and surrogate.name not in KERNELS:
         raise TypeError(
-            f"{op}: surrogate is {surrogate!r}, which has no kernel; expected one of torch_lif.surrogate, or formulas of your own "
+            f"{op}: surrogate is {surrogate!r}, which has no kernel; expected one of torch_lif.surrogate, or "
+            "formulas of your own "
             "in the plain loops alone: torch_lif.reference, or a layer with backend='loop'"
         )
     return surrogate
@@ -142,11 +168,14 @@ def weights(op: str, name: str, value: Tensor | None, x: Tensor) -> Tensor | Non
 def recurrent_input(
     spikes: Tensor, first: Tensor | None, w_rec: Tensor, b_rec: Tensor | None, synapses: int, batch_first: bool
 ) -> Tensor:
-    """The recurrent input of each step, for records: the spikes of the step before times w_rec, plus b_rec; zero in the first step
-    without initial spikes `first`. Laid out as the spikes, with two or more synapses with an axis for them behind."""
+    """The recurrent input of each step, for records: the spikes of the previous step times w_rec, plus b_rec. It is
+    zero in the first step if there are no initial spikes `first`. It is laid out like the spikes; two or more synapses
+    have one more axis, the last."""
     time = 1 if batch_first else 0
     steps = spikes.to(w_rec.dtype)
-    before = torch.zeros_like(steps.narrow(time, 0, min(1, steps.shape[time]))) if first is None else first.unsqueeze(time)
+    before = (
+        torch.zeros_like(steps.narrow(time, 0, min(1, steps.shape[time]))) if first is None else first.unsqueeze(time)
+    )
     before = torch.cat([before, steps], time).narrow(time, 0, steps.shape[time])
     received = before.reshape(*steps.shape[:2], w_rec.shape[0]) @ w_rec
     if b_rec is not None:
@@ -163,6 +192,10 @@ def check_memory(op: str, memory: str | None) -> str:
     if memory is not None and (not isinstance(memory, str) or memory not in ("mask", "recompute", "save")):
         raise ValueError(f"{op}: memory is {memory!r}, expected 'mask', 'recompute', 'save' or None")
     return memory or ""
+
+
+def check_backend(owner: str, name: str, value: object) -> str:
+    return BACKENDS[check_choice(owner, name, value, BACKENDS)]
 
 
 def check_choice(op: str, name: str, value: object, known: Sequence[str]) -> int:
@@ -189,14 +222,16 @@ def split_state(op: str, state: Iterable[Tensor | None] | None, names: Sequence[
 
 
 def _fixed(value: float) -> float:
-    """The number, and for torch.compile a constant: an op's list of floats takes no symbol, which a layer's attribute becomes once
-    it has had two values. The key of a dictionary is what torch.compile makes a constant of, with a guard."""
+    """The number, which torch.compile sees as a constant. torch.compile makes a symbol of a layer's attribute that has
+    had two values, but an op's list of floats takes no symbol. The key of a dictionary becomes a constant, with a
+    guard."""
     return float(next(iter({value: None})) if torch.compiler.is_compiling() else value)
 
 
 def call(name: str, *arguments: Any) -> Sequence[Tensor]:
-    """Runs torch.ops.torch_lif.<name> with its lists in its order: (output, *final states, *recorded states). Of the arguments the
-    op checks all but their types; who calls it once a time step has no time for names."""
+    """Runs torch.ops.torch_lif.<name> with its lists in its order. Returns (output, *final states, *recorded states).
+    The op checks everything but the arguments' types. Arguments have no names here, because a caller that runs once per
+    time step has no time for them."""
     order = ORDERS[name]
     results = None if torch.compiler.is_compiling() else _C.call(order.place, *arguments)
     if results is not None:
@@ -208,45 +243,69 @@ def call(name: str, *arguments: Any) -> Sequence[Tensor]:
     return OPS[name](*arguments)
 
 
-def fused(
+def run(
     name: str,
     inputs: Mapping[str, Tensor | None],
     params: Mapping[str, Tensor | None],
-    state: Mapping[str, Tensor | None],
+    state: Iterable[Tensor | None] | None,
     *,
-    options: Mapping[str, float] | None = None,
-    surrogate: Surrogate | None = None,
+    options: Mapping[str, float] = NO_OPTIONS,
+    surrogate: object = None,
     smooth: bool = False,
     synapses: int = 0,
     batch_first: bool = True,
-    record: Sequence[str] = (),
+    record: Iterable[str] = NOTHING,
     memory: str | None = None,
-) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-    """Runs torch.ops.torch_lif.<name>; returns (output, final states, recorded states)."""
+    backend: str = "fused",
+    counts: Sequence[str] = NOTHING,
+) -> tuple[Tensor, list[Tensor | None], dict[str, Tensor]]:
+    """Runs a neuron over a sequence: by torch.ops.torch_lif.<name>, or with backend="loop" by the plain loop of
+    `torch_lif.reference`. `counts` names the states without a gradient. Returns (output, final states, records)."""
     order = ORDERS[name]
     if type(smooth) is not bool or type(batch_first) is not bool:
         smooth, batch_first = flag(name, "smooth", smooth), flag(name, "batch_first", batch_first)
-    arguments = (
-        tuple(map(inputs.get, order.inputs)),
-        tuple(map(params.get, order.params)),
-        tuple(map(state.get, order.states)),
-        tuple([_fixed(options[key]) for key in order.options]) if options else (),
-        surrogate.name if surrogate else "",
-        surrogate.values if surrogate else (),
-        smooth,
-        synapses,
-        batch_first,
-        tuple([int(key in record and key != "spikes") for key in order.states]) if record else order.no_record,
-        check_memory(name, memory),
-    )
-    results = call(name, *arguments)
-    states = [
-        key
-        for key, needed in zip(order.states, order.needed, strict=True)
-        if needed is None or (synapses if needed == "synapses" else params.get(needed) is not None)
-    ]
-    final = dict(zip(states, results[1:], strict=False))
-    if not record:
-        return results[0], final, {}
-    recorded = [key for key in states if key in record and key != "spikes"]
-    return results[0], final, dict(zip(recorded, results[1 + len(states) :], strict=True))
+    first = split_state(name, state, order.states)
+    for key in counts:
+        if (counted := first.get(key)) is not None:
+            first[key] = counted.detach()
+    states = order.present(params, synapses)
+    w_rec = params.get("w_rec")
+    if record is not NOTHING:
+        own = [key for key in states if key != order.output]
+        record = check_record(name, record, (order.output, *own, *(() if w_rec is None else ("recurrent_input",))))
+    of_op = [key for key in states if key in record and key != order.output] if record else []
+    kept = check_memory(name, memory)
+    rule = check_surrogate(name, surrogate, backend == "fused") if order.spiking else None
+    if backend != "fused" and check_backend(name, "backend", backend) == "loop":
+        from .reference import loop  # here, because reference imports this module
+
+        out, final, records = loop(name, inputs, params, first, options, rule, smooth, synapses, batch_first, of_op)
+    else:
+        results = call(
+            name,
+            tuple(map(inputs.get, order.inputs)),
+            tuple(map(params.get, order.params)),
+            tuple(map(first.get, order.states)),
+            tuple([_fixed(options[key]) for key in order.options]) if options else (),
+            rule.name if rule else "",
+            rule.values if rule else (),
+            smooth,
+            synapses,
+            batch_first,
+            tuple([int(key in of_op) for key in order.states]) if of_op else order.no_record,
+            kept,
+        )
+        out = results[0]
+        final = dict(zip(states, results[1:], strict=False))
+        records = dict(zip(of_op, results[1 + len(states) :], strict=True)) if of_op else {}
+    for key in counts:
+        for values in (final, records):
+            if key in values:
+                values[key] = values[key].detach()
+    if record:
+        records[order.output] = out
+        if "recurrent_input" in record and w_rec is not None:
+            records["recurrent_input"] = recurrent_input(
+                out, first.get("spikes"), w_rec, params.get("b_rec"), synapses, batch_first
+            )
+    return out, [final.get(key) for key in order.states], {key: records[key] for key in record}

@@ -12,8 +12,8 @@ from torch import Tensor
 
 
 class Range(NamedTuple):
-    """The values that a parameter may have: from `low` (that itself excluded if `open_low`) to `high`, infinity included unless
-    `finite`."""
+    """The values that a parameter may have: from `low` (that itself excluded if `open_low`) to `high`, infinity
+    included unless `finite`."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -33,8 +33,10 @@ class Range(NamedTuple):
         return inside and not (self.finite and math.isinf(value))
 
     def holds_all(self, values: Tensor) -> bool:
-        """Reads the values: on a GPU that waits for it."""
-        low, high = (torch.tensor(end, dtype=values.dtype, device=values.device) for end in (self.low, self.high))  # as rounded
+        """Whether all values are in the range. It reads them, which waits for a GPU."""
+        low, high = (
+            torch.tensor(end, dtype=values.dtype, device=values.device) for end in (self.low, self.high)
+        )  # as rounded
         inside = (values > low if self.open_low else values >= low) & (values <= high)
         return bool((inside & values.isfinite() if self.finite else inside).all())
 
@@ -43,7 +45,7 @@ ANY = Range()
 
 
 def number(owner: str, name: str, value: object, expected: str = "a number") -> float:
-    """A number of Python or numpy; TypeError if it is none, or a bool."""
+    """A number of Python or numpy as a float; TypeError for anything else and for a bool."""
     if type(value) is float:
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float, numbers.Real)):
@@ -55,17 +57,19 @@ def number(owner: str, name: str, value: object, expected: str = "a number") -> 
 
 
 def constant(owner: str, name: str, value: object) -> float:
-    """`value` as a number that takes no part in autograd; TypeError if it is none."""
+    """`value` as a number that takes no part in autograd; TypeError if it is not a number."""
     if isinstance(value, Tensor):
         if value.requires_grad:
-            raise TypeError(f"{owner}: {name} requires a gradient, but none flows to it; pass a number, or {name}.detach()")
+            raise TypeError(
+                f"{owner}: {name} requires a gradient, but none flows to it; pass a number, or {name}.detach()"
+            )
         if value.numel() == 1 and not value.is_meta and not value.is_complex():
             value = value.item()
     return number(owner, name, value)
 
 
 def flag(owner: str, name: str, value: object) -> bool:
-    """True or False, numpy's too; TypeError for what would only count as one of them."""
+    """True or False, also numpy's; TypeError for other values, even if they are truthy or falsy."""
     if value is True or value is False:
         return value
     if type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_"):
@@ -114,4 +118,6 @@ def check_device(owner: str, device: object) -> None:
 def fits(owner: str, name: str, value: float, dtype: torch.dtype) -> None:
     """ValueError for a finite number that the dtype does not hold."""
     if LARGEST[dtype] < abs(value) < math.inf:
-        raise ValueError(f"{owner}: {name} is {value:g}, expected a number that {dtype} holds: at most {LARGEST[dtype]:g}")
+        raise ValueError(
+            f"{owner}: {name} is {value:g}, expected a number that {dtype} holds: at most {LARGEST[dtype]:g}"
+        )

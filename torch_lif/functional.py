@@ -1,8 +1,8 @@
 """The neurons as functions of a whole sequence: explicit parameters, explicit state, gradients through all of them."""
 
 from .neurons.alif import alif
-from .neurons.cuba_lif import cuba_lif
+from .neurons.euler_lif import euler_lif
 from .neurons.li import li
 from .neurons.lif import lif
 
-__all__ = ["alif", "cuba_lif", "li", "lif"]
+__all__ = ["alif", "euler_lif", "li", "lif"]

@@ -1,117 +1,47 @@
-"""The specification in readable form: each neuron as one plain loop over time in PyTorch.
+"""The specification in readable form: one time step of each neuron in PyTorch, and the plain loop that runs it over
+time.
 
-The kernels are held to these loops: the same spikes and states bit for bit in float32 and float64 (with recurrent weights: given
-the same matrix products), the same gradients up to rounding. They run wherever PyTorch runs, take the same arguments as
-`torch_lif.functional`, and are slow.
+`reference.lif` and the other functions here are those of `torch_lif.functional` with backend="loop": the same
+arguments, checks and results. The tests hold the kernels to them: the same spikes and states bit for bit in float32 and
+float64 (with recurrent weights: given the same matrix products), the same gradients up to rounding. They run wherever
+PyTorch runs, and are slow.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
-from ._call import check_input, check_record, compute_dtype, parameter, recurrent_input, split_state, weights
-from .surrogate import SingleExponential, StepPWL, SuperSpike, Surrogate
+from . import functional
+from ._call import ORDERS, compute_dtype
+from .surrogate import Surrogate
 
-__all__ = [
-    "ALIFResult",
-    "ALIFState",
-    "CubaLIFResult",
-    "CubaLIFState",
-    "LIFResult",
-    "LIFState",
-    "LIResult",
-    "LIState",
-    "alif",
-    "cuba_lif",
-    "li",
-    "lif",
-    "spike",
-]
+__all__ = ["alif", "euler_lif", "li", "lif", "spike"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-class LIFState(NamedTuple):
-    """State of a LIF layer between time steps; float32 (float64 for float64 input).
+def _by_the_loop(function: Callable[P, R]) -> Callable[P, R]:
+    @functools.wraps(function)
+    def reference(*args: P.args, **kwargs: P.kwargs) -> R:
+        kwargs["backend"] = "loop"
+        return function(*args, **kwargs)
 
-    v: membrane potential after the reset, (batch, *neurons).
-    i: synaptic currents after the decay, (batch, *neurons), with two or more synapses (batch, neurons, synapses); None without
-    synapses.
-    spikes: with recurrent weights the spikes of the last step, (batch, *neurons); else None.
-    """
-
-    v: Tensor | None = None
-    i: Tensor | None = None
-    spikes: Tensor | None = None
+    return reference
 
 
-class LIFResult(NamedTuple):
-    """What a LIF layer returns: spike counts (laid out like x), the state after the last step, the records by name."""
-
-    spikes: Tensor
-    state: LIFState
-    records: dict[str, Tensor]
-
-
-class ALIFState(NamedTuple):
-    """State of an adaptive LIF layer between time steps, each (batch, *neurons), float32 (float64 for float64 input).
-
-    v: membrane potential after the reset. i: synaptic current; None without the synapse. b: adaptation of the threshold.
-    spikes: with recurrent weights the spikes of the last step; else None.
-    """
-
-    v: Tensor | None = None
-    i: Tensor | None = None
-    b: Tensor | None = None
-    spikes: Tensor | None = None
-
-
-class ALIFResult(NamedTuple):
-    """What an adaptive LIF layer returns: spike counts (laid out like x), the state after the last step, the records by name."""
-
-    spikes: Tensor
-    state: ALIFState
-    records: dict[str, Tensor]
-
-
-class CubaLIFState(NamedTuple):
-    """State of a forward-Euler LIF layer between time steps, each (batch, *neurons), float32 (float64 for float64 input).
-
-    v: membrane potential after the reset. i: synaptic current. refractory: how many steps the neuron stays silent; None without
-    a refractory period. spikes: with recurrent weights the spikes of the last step; else None.
-    """
-
-    v: Tensor | None = None
-    i: Tensor | None = None
-    refractory: Tensor | None = None
-    spikes: Tensor | None = None
-
-
-class CubaLIFResult(NamedTuple):
-    """What a forward-Euler LIF layer returns: spikes (laid out like x), the state after the last step, the records by name."""
-
-    spikes: Tensor
-    state: CubaLIFState
-    records: dict[str, Tensor]
-
-
-class LIState(NamedTuple):
-    """State of a leaky integrator between time steps: membrane potential v and synaptic current i, both (batch, *neurons),
-    float32 (float64 for float64 input)."""
-
-    v: Tensor | None = None
-    i: Tensor | None = None
-
-
-class LIResult(NamedTuple):
-    """What a leaky integrator returns: the membrane potential after each step, the state after the last, records by name."""
-
-    v: Tensor
-    state: LIState
-    records: dict[str, Tensor]
+lif = _by_the_loop(functional.lif)
+alif = _by_the_loop(functional.alif)
+euler_lif = _by_the_loop(functional.euler_lif)
+li = _by_the_loop(functional.li)
 
 
 SpikeFunction = Callable[[Tensor, Tensor, float], Tensor]
@@ -119,28 +49,30 @@ SpikeFunction = Callable[[Tensor, Tensor, float], Tensor]
 
 
 def multi_spike(v: Tensor, threshold: Tensor, max_spikes: float) -> Tensor:
-    """[v >= threshold] * floor(v / threshold), at most max_spikes: Rockpool's."""
+    """[v >= threshold] * floor(v / threshold), at most max_spikes, as in Rockpool."""
     return ((v >= threshold) * torch.floor(v / threshold)).clamp(max=max_spikes)
 
 
 def positive_multi_spike(v: Tensor, threshold: Tensor, max_spikes: float) -> Tensor:
-    """[v > 0] * trunc(v / threshold), at most max_spikes: sinabs' MultiSpike and MaxSpike."""
+    """[v > 0] * trunc(v / threshold), at most max_spikes, as in sinabs' MultiSpike and MaxSpike."""
     return ((v > 0) * torch.trunc(v / threshold)).clamp(max=max_spikes)
 
 
 def spike_at_threshold(v: Tensor, threshold: Tensor, max_spikes: float) -> Tensor:
-    """[v - threshold >= 0]: sinabs' SingleSpike."""
+    """[v - threshold >= 0], as in sinabs' SingleSpike."""
     return (v - threshold >= 0).to(v.dtype)
 
 
 def spike_above_threshold(v: Tensor, threshold: Tensor, max_spikes: float) -> Tensor:
-    """[v - threshold > 0]: hxtorch's and norse's."""
+    """[v - threshold > 0], as in hxtorch and norse."""
     return (v - threshold > 0).to(v.dtype)
 
 
 class _Spike(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, v: Tensor, threshold: Tensor, surrogate: Surrogate, max_spikes: float, count: SpikeFunction) -> Tensor:
+    def forward(
+        ctx: Any, v: Tensor, threshold: Tensor, surrogate: Surrogate, max_spikes: float, count: SpikeFunction
+    ) -> Tensor:
         ctx.save_for_backward(v, threshold)
         ctx.surrogate, ctx.max_spikes = surrogate, max_spikes
         return count(v, threshold, max_spikes)
@@ -153,7 +85,9 @@ class _Spike(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             g_v = g * ctx.surrogate.derivative(v, threshold, ctx.max_spikes)
         if ctx.needs_input_grad[1]:
-            g_threshold = (g * ctx.surrogate.threshold_derivative(v, threshold, ctx.max_spikes)).sum_to_size(threshold.shape)
+            g_threshold = (g * ctx.surrogate.threshold_derivative(v, threshold, ctx.max_spikes)).sum_to_size(
+                threshold.shape
+            )
         return g_v, g_threshold, None, None, None
 
 
@@ -165,9 +99,9 @@ def spike(
     smooth: bool = False,
     count: SpikeFunction = multi_spike,
 ) -> Tensor:
-    """The number of spikes with the surrogate's gradient; or its smooth stand-in."""
+    """The number of spikes, with the surrogate's gradient; with `smooth` the surrogate's antiderivative instead."""
     if max_spikes > torch.finfo(v.dtype).max:
-        max_spikes = math.inf  # which clamp takes
+        max_spikes = math.inf  # clamp takes infinity, but no larger finite number
     if smooth:
         return surrogate.smooth(v, threshold, max_spikes)
     return _Spike.apply(v, threshold, surrogate, max_spikes, count)
@@ -184,319 +118,190 @@ class _Inject(torch.autograd.Function):
 
 
 def inject(computed: Tensor, measured: Tensor | None) -> Tensor:
-    """Forward the measured value where there is one, backward the identity to the computed one."""
+    """The measured value if there is one; its gradient goes to the computed value unchanged."""
     return computed if measured is None else _Inject.apply(computed, measured)
-
-
-def _checked(
-    op: str, x: Tensor, state: Iterable[Tensor | None] | None, names: Sequence[str], record: Iterable[str], known: Sequence[str]
-) -> tuple[Tensor, tuple[Tensor | None, ...], tuple[str, ...]]:
-    """x, the initial states and the names to record, with the same errors as `torch_lif.functional`."""
-    given = split_state(op, state, names)
-    return check_input(op, x), tuple(map(given.get, names)), check_record(op, record, known)
-
-
-def _steps(x: Tensor | None, like: Tensor, time_dim: int) -> Sequence[Tensor]:
-    """A sequence as its time steps, in the dtype computed in; zeros if it was left out."""
-    # Unbound once: indexing x[t] in the loop would make its backward quadratic in the number of steps.
-    if x is None:
-        return [like.new_zeros((), dtype=compute_dtype(like))] * like.shape[time_dim]
-    return x.to(compute_dtype(like)).unbind(time_dim)
-
-
-def _measured(x: Tensor | None, like: Tensor, time_dim: int) -> Sequence[Tensor | None]:
-    return [None] * like.shape[time_dim] if x is None else _steps(x, like, time_dim)
-
-
-def _stack(steps: list[Tensor], like: Tensor, x: Tensor, time_dim: int) -> Tensor:
-    """One value a step, each shaped like `like`, as a sequence in x's dtype; right for no step at all too."""
-    if not steps:
-        return like.new_zeros(like.shape, dtype=x.dtype).unsqueeze(time_dim).narrow(time_dim, 0, 0)
-    return torch.stack(steps, time_dim).to(x.dtype)
-
-
-def _parameters(op: str, x: Tensor, **values: Tensor | float | None) -> list[Tensor]:
-    """Parameters as tensors beside x, so that PyTorch divides by them truly on every device; one left out is 0."""
-    tensors = (parameter(op, name, 0.0 if value is None else value, x) for name, value in values.items())
-    return [t for t in tensors if t is not None]
-
-
-def _first(state: Sequence[Tensor | None], x: Tensor, *shapes: Sequence[int]) -> list[Tensor]:
-    """The initial states; one left out is zero."""
-    zeros = (x.new_zeros(tuple(shape), dtype=compute_dtype(x)) for shape in shapes)
-    return [zero if s is None else s for s, zero in zip(state, zeros, strict=False)]
-
-
-class _Recurrence:
-    """The recurrent input of a step: spikes of the step before times w_rec, plus b_rec; none in the first step without initial
-    spikes."""
-
-    def __init__(
-        self,
-        op: str,
-        w_rec: Tensor | None,
-        b_rec: Tensor | None,
-        state: Sequence[Tensor | None],
-        place: int,
-        x: Tensor,
-        per_neuron: Sequence[int],
-        per_current: Sequence[int],
-    ) -> None:
-        self.first = state[place]
-        self.w_rec, self.b_rec = weights(op, "w_rec", w_rec, x), weights(op, "b_rec", b_rec, x)
-        self.per_current = tuple(per_current)
-        self.spikes = x.new_zeros(tuple(per_neuron), dtype=compute_dtype(x)) if self.first is None else self.first
-        self.none = self.first is None
-
-    def input(self) -> Tensor | None:
-        if self.w_rec is None or self.none:
-            return None
-        received = self.spikes.reshape(self.spikes.shape[0], self.w_rec.shape[0]) @ self.w_rec
-        return (received if self.b_rec is None else received + self.b_rec).reshape(self.per_current)
-
-    def output(self, spikes: Tensor) -> None:
-        self.spikes, self.none = spikes, False
-
-    def last(self) -> Tensor | None:
-        return None if self.w_rec is None else self.spikes
-
-    def record(self, spikes: Tensor, synapses: int, batch_first: bool) -> Tensor:
-        assert self.w_rec is not None
-        return recurrent_input(spikes, self.first, self.w_rec, self.b_rec, synapses, batch_first)
 
 
 def _plus(a: Tensor, b: Tensor | None) -> Tensor:
     return a if b is None else a + b
 
 
-def lif(
-    x: Tensor,
-    *,
-    decay_mem: Tensor | float,
-    decay_syn: Tensor | float | None = None,
-    threshold: Tensor | float = 1.0,
-    bias: Tensor | float | None = None,
-    noise: Tensor | None = None,
-    w_rec: Tensor | None = None,
-    max_spikes: float = 2.0**16,
-    surrogate: Surrogate = StepPWL(),  # noqa: B008 (frozen)
-    synapses: int | None = None,
-    state: Sequence[Tensor | None] | None = None,
-    record: Sequence[str] = (),
-    batch_first: bool = True,
-    smooth: bool = False,
-    memory: str | None = None,
-) -> LIFResult:
-    """Leaky integrate-and-fire; arguments and result as `torch_lif.functional.lif`."""
-    synapses = synapses if synapses is not None else int(decay_syn is not None)
-    known = ("spikes", "v", *(("i",) if synapses else ()), *(("irec",) if w_rec is not None else ()))
-    x, state, record = _checked("lif", x, state, ("v", "i", "spikes"), record, known)
-    time_dim = 1 if batch_first else 0
-    neurons = x.shape[2:] if synapses < 2 else (x.shape[2] // synapses,)
-    per_neuron = (x.shape[1 - time_dim], *neurons)
-    per_synapse = per_neuron if synapses < 2 else (*per_neuron, synapses)
-    alpha, beta, theta, b = _parameters("lif", x, decay_mem=decay_mem, decay_syn=decay_syn, threshold=threshold, bias=bias)
-    v, i = _first(state, x, per_neuron, per_synapse)
-    recurrence = _Recurrence("lif", w_rec, None, state, 2, x, per_neuron, per_synapse)
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a step reads besides tensors: the neuron's own options by name, the number of synapses, the spike
+    function."""
 
-    traces: dict[str, list[Tensor]] = {"spikes": [], "v": [], "i": []}
-    for x_t, noise_t in zip(_steps(x, x, time_dim), _steps(noise, x, time_dim), strict=True):
-        rec = recurrence.input()
-        if synapses:
-            i = _plus(i + x_t.reshape(per_synapse), rec) * beta
-            total = i if synapses == 1 else i[..., 0]
-        else:
-            total = _plus(x_t, rec)
-        for k in range(1, synapses):
+    own: Mapping[str, float]
+    synapses: int
+    surrogate: Surrogate | None
+    smooth: bool
+
+    def __getitem__(self, name: str) -> float:
+        return self.own[name]
+
+    def spike(self, v: Tensor, threshold: Tensor, max_spikes: float, count: SpikeFunction) -> Tensor:
+        assert self.surrogate is not None
+        return spike(v, threshold, self.surrogate, max_spikes, self.smooth, count)
+
+
+# Each step takes this step's inputs, the states before it, the parameters (None: left out) and the options, and returns
+# its output and the states after it. `now.rec` is the recurrent input.
+Step = Callable[[SimpleNamespace, SimpleNamespace, SimpleNamespace, Options], tuple[Tensor, dict[str, Tensor]]]
+
+
+def lif_step(
+    now: SimpleNamespace, s: SimpleNamespace, p: SimpleNamespace, o: Options
+) -> tuple[Tensor, dict[str, Tensor]]:
+    if o.synapses:
+        i = _plus(s.i + now.x, now.rec) * p.decay_syn
+        total = i if o.synapses == 1 else i[..., 0]
+        for k in range(1, o.synapses):
             total = total + i[..., k]
-        v = ((v * alpha + total) + noise_t) + b
-        n = spike(v, theta, surrogate, max_spikes, smooth)
-        v = v - n * theta
-        recurrence.output(n)
-        for name, value in (("spikes", n), ("v", v), ("i", i)):
-            traces[name].append(value)
-
-    stacked = {name: _stack(trace, i if name == "i" else v, x, time_dim) for name, trace in traces.items()}
-    if "irec" in record:
-        stacked["irec"] = recurrence.record(stacked["spikes"], synapses, batch_first)
-    final = LIFState(v, i if synapses else None, recurrence.last())
-    return LIFResult(stacked["spikes"], final, {name: stacked[name] for name in record})
+    else:
+        i, total = s.i, _plus(now.x, now.rec)
+    v = _plus(_plus(s.v * p.decay_mem + total, now.noise), p.bias)
+    n = o.spike(v, p.threshold, o["max_spikes"], multi_spike)
+    return n, {"v": v - n * p.threshold, "i": i}
 
 
-def alif(
-    x: Tensor,
-    *,
-    decay_mem: Tensor | float,
-    decay_adapt: Tensor | float,
-    decay_syn: Tensor | float | None = None,
-    adapt_scale: Tensor | float = 1.8,
-    threshold: Tensor | float = 1.0,
-    reset: str = "subtract",
-    reset_value: Tensor | float | None = None,
-    min_v: Tensor | float | None = None,
-    w_rec: Tensor | None = None,
-    b_rec: Tensor | None = None,
-    norm_input: bool | str = True,
-    zero_adaptation: bool = False,
-    max_spikes: float = 1,
-    surrogate: Surrogate = SingleExponential(),  # noqa: B008 (frozen)
-    threshold_gradient: bool = True,
-    state: Sequence[Tensor | None] | None = None,
-    record: Sequence[str] = (),
-    batch_first: bool = True,
-    smooth: bool = False,
-    memory: str | None = None,
-) -> ALIFResult:
-    """Adaptive leaky integrate-and-fire; arguments and result as `torch_lif.functional.alif`."""
-    synapse = decay_syn is not None
-    known = ("spikes", "v", *(("i",) if synapse else ()), "b", *(("irec",) if w_rec is not None else ()))
-    x, state, record = _checked("alif", x, state, ("v", "i", "b", "spikes"), record, known)
-    time_dim = 1 if batch_first else 0
-    shape = (x.shape[1 - time_dim], *x.shape[2:])
-    alpha, rho, beta, scale, b0, value, lowest = _parameters(
-        "alif",
-        x,
-        decay_mem=decay_mem,
-        decay_adapt=decay_adapt,
-        decay_syn=decay_syn,
-        adapt_scale=adapt_scale,
-        threshold=threshold,
-        reset_value=reset_value,
-        min_v=min_v,
-    )
-    v, i, b = _first(state, x, shape, shape, shape)
-    recurrence = _Recurrence("alif", w_rec, b_rec, state, 3, x, shape, shape)
-    count = spike_at_threshold if max_spikes == 1 else positive_multi_spike
-
-    traces: dict[str, list[Tensor]] = {"spikes": [], "v": [], "i": [], "b": []}
-    for x_t in _steps(x, x, time_dim):
-        current = _plus(x_t, recurrence.input())
-        if synapse:
-            current = i = beta * (i + current)
-        if norm_input:
-            current = (1 - alpha) * current
-        if norm_input == "state":
-            i = current
-        v = alpha * v + current
-        theta = b0 + scale * b
-        n = spike(v, theta if threshold_gradient else theta.detach(), surrogate, max_spikes, smooth, count)
+def alif_step(
+    now: SimpleNamespace, s: SimpleNamespace, p: SimpleNamespace, o: Options
+) -> tuple[Tensor, dict[str, Tensor]]:
+    i = s.i
+    current = _plus(now.x, now.rec)
+    if o.synapses:
+        current = i = p.decay_syn * (s.i + current)
+    if o["norm_input"]:
+        current = (1 - p.decay_mem) * current
+    if o["norm_input"] == 2:
+        i = current
+    v = _plus(_plus(p.decay_mem * s.v + current, now.noise), p.bias)
+    threshold = p.threshold + p.adapt_scale * s.adaptation
+    count = positive_multi_spike if o["multi_spikes"] else spike_at_threshold
+    n = o.spike(v, threshold if o["threshold_gradient"] else threshold.detach(), o["max_spikes"], count)
+    if o["reset_to_value"]:
         silent = (n == 0).to(n.dtype)
-        to_value = v * silent + value * (1 - silent)
-        v = to_value if reset == "value" else v - n * (theta if reset_value is None else value)
-        b = rho * b + (1 - rho) * n
-        if zero_adaptation:
-            b = torch.where(n != 0, 0.0, b)
-        if min_v is not None:
-            v = torch.relu(v - lowest) + lowest
-        recurrence.output(n)
-        for name, trace in (("spikes", n), ("v", v), ("i", i), ("b", b)):
-            traces[name].append(trace)
-
-    stacked = {name: _stack(trace, v, x, time_dim) for name, trace in traces.items()}
-    if "irec" in record:
-        stacked["irec"] = recurrence.record(stacked["spikes"], 0, batch_first)
-    final = ALIFState(v, i if synapse else None, b, recurrence.last())
-    return ALIFResult(stacked["spikes"], final, {name: stacked[name] for name in record})
+        v = v * silent + p.reset_value * (1 - silent)
+    else:
+        v = v - n * (threshold if p.reset_value is None else p.reset_value)
+    adaptation = p.decay_adapt * s.adaptation + (1 - p.decay_adapt) * n
+    if o["zero_adaptation"]:
+        adaptation = torch.where(n != 0, 0.0, adaptation)
+    if p.min_v is not None:
+        v = torch.relu(v - p.min_v) + p.min_v
+    return n, {"v": v, "i": i, "adaptation": adaptation}
 
 
-def _synapse(form: str, i: Tensor, x: Tensor, rec: Tensor | None, rate: Tensor) -> tuple[Tensor, Tensor]:
-    """The current that the membrane sees in this step, and the one after it; `form` as in `torch_lif.functional.cuba_lif`."""
-    if form == "at_once":
+def _synapse(order: float, i: Tensor, x: Tensor, rec: Tensor | None, rate: Tensor) -> tuple[Tensor, Tensor]:
+    """The current that the membrane sees in this step, and the synaptic current after the step. `order` is an index
+    into `SYNAPSE_UPDATES`."""
+    if order == 0:
         j = _plus(i + x, rec)
         return j, j + (-rate) * j
-    if form == "delayed":
+    if order == 1:
         return i, _plus(i * (1 - rate) + x, rec)
     return i, _plus((i + (-rate) * i) + x, rec)
 
 
-def cuba_lif(
-    x: Tensor,
-    *,
-    rate_mem: Tensor | float,
-    rate_syn: Tensor | float,
-    threshold: Tensor | float = 1.0,
-    leak: Tensor | float | None = None,
-    reset: Tensor | float | None = None,
-    refractory: Tensor | float | None = None,
-    spikes_hw: Tensor | None = None,
-    membrane_hw: Tensor | None = None,
-    w_rec: Tensor | None = None,
-    b_rec: Tensor | None = None,
-    synapse: str = "delayed",
-    leaky: bool = True,
-    reset_gradient: bool = False,
-    surrogate: Surrogate = SuperSpike(),  # noqa: B008 (frozen)
-    state: Sequence[Tensor | None] | None = None,
-    record: Sequence[str] = (),
-    batch_first: bool = True,
-    smooth: bool = False,
-    memory: str | None = None,
-) -> CubaLIFResult:
-    """Current-based LIF by forward Euler; arguments and result as `torch_lif.functional.cuba_lif`."""
-    optional = {"refractory": refractory, "irec": w_rec}
-    known = ("spikes", "v", "i", *(name for name, needed in optional.items() if needed is not None))
-    x, state, record = _checked("cuba_lif", x, state, ("v", "i", "refractory", "spikes"), record, known)
-    time_dim = 1 if batch_first else 0
-    shape = (x.shape[1 - time_dim], *x.shape[2:])
-    a, r, theta, rest, v_reset, period = _parameters(
-        "cuba_lif", x, rate_mem=rate_mem, rate_syn=rate_syn, threshold=threshold, leak=leak, reset=reset, refractory=refractory
-    )
-    v, i, ref = _first(state, x, shape, shape, shape)
-    ref = ref.detach()
-    recurrence = _Recurrence("cuba_lif", w_rec, b_rec, state, 3, x, shape, shape)
-
-    traces: dict[str, list[Tensor]] = {"spikes": [], "v": [], "i": [], "refractory": []}
-    hardware = (_measured(spikes_hw, x, time_dim), _measured(membrane_hw, x, time_dim))
-    for x_t, z_hw, v_hw in zip(_steps(x, x, time_dim), *hardware, strict=True):
-        j, i = _synapse(synapse, i, x_t, recurrence.input(), r)
-        dv = a * ((rest - v) + j) if leaky else a * j
-        v = inject(dv + v, v_hw)
-        z = inject(spike(v, theta, surrogate, 1, smooth, spike_above_threshold), z_hw)
-        if v_hw is None:
-            gate = z if reset_gradient else z.detach()
-            v = (1 - gate) * v + gate * v_reset
-        if refractory is not None:
-            mute = (ref > 0).to(v.dtype)
-            v = inject((1 - mute) * v + mute * v_reset, v_hw)
-            z = inject((1 - mute) * z, z_hw)
-            ref = (1 - z.detach()) * (ref - mute).clamp(min=0) + z.detach() * period.detach()
-        recurrence.output(z)
-        for name, trace in (("spikes", z), ("v", v), ("i", i), ("refractory", ref)):
-            traces[name].append(trace)
-
-    stacked = {name: _stack(trace, v, x, time_dim) for name, trace in traces.items()}
-    if "irec" in record:
-        stacked["irec"] = recurrence.record(stacked["spikes"], 0, batch_first)
-    final = CubaLIFState(v, i, None if refractory is None else ref, recurrence.last())
-    return CubaLIFResult(stacked["spikes"], final, {name: stacked[name] for name in record})
+def euler_lif_step(
+    now: SimpleNamespace, s: SimpleNamespace, p: SimpleNamespace, o: Options
+) -> tuple[Tensor, dict[str, Tensor]]:
+    j, i = _synapse(o["synapse_update"], s.i, now.x, now.rec, p.rate_syn)
+    leak, reset = (torch.zeros_like(p.threshold) if value is None else value for value in (p.leak, p.reset_value))
+    dv = p.rate_mem * ((leak - s.v) + j) if o["leaky"] else p.rate_mem * j
+    v = inject(_plus(_plus(dv + s.v, now.noise), p.bias), now.membrane_hw)
+    z = inject(o.spike(v, p.threshold, 1, spike_above_threshold), now.spikes_hw)
+    if now.membrane_hw is None:
+        gate = z if o["reset_gradient"] else z.detach()
+        v = (1 - gate) * v + gate * reset
+    if p.refractory is None:
+        return z, {"v": v, "i": i}
+    mute = (s.refractory > 0).to(v.dtype)
+    v = inject((1 - mute) * v + mute * reset, now.membrane_hw)
+    z = inject((1 - mute) * z, now.spikes_hw)
+    spiked = z.detach()
+    return z, {"v": v, "i": i, "refractory": (1 - spiked) * (s.refractory - mute).clamp(min=0) + spiked * p.refractory}
 
 
-def li(
-    x: Tensor,
-    *,
-    rate_mem: Tensor | float,
-    rate_syn: Tensor | float,
-    v_leak: Tensor | float | None = None,
-    membrane_hw: Tensor | None = None,
-    synapse: str = "at_once",
-    state: Sequence[Tensor | None] | None = None,
-    record: Sequence[str] = (),
-    batch_first: bool = True,
-    memory: str | None = None,
-) -> LIResult:
-    """Leaky integrator; arguments and result as `torch_lif.functional.li`."""
-    x, state, record = _checked("li", x, state, ("v", "i"), record, ("v", "i"))
-    time_dim = 1 if batch_first else 0
-    shape = (x.shape[1 - time_dim], *x.shape[2:])
-    a, r, leak = _parameters("li", x, rate_mem=rate_mem, rate_syn=rate_syn, v_leak=v_leak)
-    v, i = _first(state, x, shape, shape)
+def li_step(
+    now: SimpleNamespace, s: SimpleNamespace, p: SimpleNamespace, o: Options
+) -> tuple[Tensor, dict[str, Tensor]]:
+    j, i = _synapse(o["synapse_update"], s.i, now.x, None, p.rate_syn)
+    leak = torch.zeros_like(p.rate_mem) if p.leak is None else p.leak
+    v = inject(_plus(_plus(s.v + p.rate_mem * ((leak - s.v) + j), now.noise), p.bias), now.membrane_hw)
+    return v, {"v": v, "i": i}
 
-    traces: dict[str, list[Tensor]] = {"v": [], "i": []}
-    for x_t, v_hw in zip(_steps(x, x, time_dim), _measured(membrane_hw, x, time_dim), strict=True):
-        j, i = _synapse(synapse, i, x_t, None, r)
-        v = inject(v + a * ((leak - v) + j), v_hw)
-        traces["v"].append(v)
-        traces["i"].append(i)
 
-    stacked = {name: _stack(trace, v, x, time_dim) for name, trace in traces.items()}
-    return LIResult(stacked["v"], LIState(v, i), {name: stacked[name] for name in record})
+STEPS: dict[str, Step] = {"lif": lif_step, "alif": alif_step, "euler_lif": euler_lif_step, "li": li_step}
+
+
+def _recurrent(
+    spikes: Tensor | None, w_rec: Tensor | None, b_rec: Tensor | None, shape: Sequence[int]
+) -> Tensor | None:
+    """The spikes of the previous step times w_rec, plus b_rec; None in the first step without initial spikes."""
+    if spikes is None or w_rec is None:
+        return None
+    received = spikes.reshape(spikes.shape[0], w_rec.shape[0]) @ w_rec
+    return _plus(received, b_rec).reshape(tuple(shape))
+
+
+def _stack(steps: list[Tensor], like: Tensor, time_dim: int, dtype: torch.dtype) -> Tensor:
+    """One value per step, each shaped like `like`, as a sequence; also right if there are no steps."""
+    if not steps:
+        return like.new_zeros(like.shape, dtype=dtype).unsqueeze(time_dim).narrow(time_dim, 0, 0)
+    return torch.stack(steps, time_dim).to(dtype)
+
+
+def loop(
+    name: str,
+    inputs: Mapping[str, Tensor | None],
+    params: Mapping[str, Tensor | None],
+    first: Mapping[str, Tensor | None],
+    options: Mapping[str, float],
+    surrogate: Surrogate | None,
+    smooth: bool,
+    synapses: int,
+    batch_first: bool,
+    record: Sequence[str],
+) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    """Runs a neuron's step over time, in float32 (float64 for float64 x). Returns output, final states, recorded
+    states."""
+    order, step = ORDERS[name], STEPS[name]
+    x = inputs["x"]
+    assert x is not None
+    time_dim, compute = int(batch_first), compute_dtype(x)
+    neurons = x.shape[2:] if synapses < 2 else (x.shape[2] // synapses,)
+    per_neuron = (x.shape[1 - time_dim], *neurons)
+    per_current = per_neuron if synapses < 2 else (*per_neuron, synapses)
+    p = SimpleNamespace(**{key: params.get(key) for key in order.params})
+    o = Options(options, synapses, surrogate, smooth)
+    own = [key for key in order.states if key != "spikes"]
+    shapes = {key: per_current if key == "i" else per_neuron for key in own}
+    given = ((key, first.get(key)) for key in own)
+    states = {key: x.new_zeros(shapes[key], dtype=compute) if s is None else s for key, s in given}
+    w_rec, b_rec, spikes = params.get("w_rec"), params.get("b_rec"), first.get("spikes")
+
+    # Unbound once: indexing x[t] in the loop would make its backward quadratic in the number of steps.
+    steps = x.shape[time_dim]
+    sequences = {
+        key: [None] * steps if t is None else t.to(compute).unbind(time_dim)
+        for key, t in ((key, inputs.get(key)) for key in order.inputs)
+    }
+    outputs: list[Tensor] = []
+    traces: dict[str, list[Tensor]] = {key: [] for key in record}
+    for t in range(steps):
+        now = SimpleNamespace(**{key: sequence[t] for key, sequence in sequences.items()})
+        now.x = now.x.reshape(per_current)
+        now.rec = _recurrent(spikes, w_rec, b_rec, per_current)
+        output, after = step(now, SimpleNamespace(**states), p, o)
+        spikes, states = output, states | after
+        outputs.append(output)
+        for key, trace in traces.items():
+            trace.append(states[key])
+
+    nothing = x.new_zeros(per_neuron, dtype=compute)
+    records = {key: _stack(trace, states[key], time_dim, x.dtype) for key, trace in traces.items()}
+    final = {key: states[key] for key in order.present(params, synapses) if key != "spikes"}
+    if w_rec is not None:
+        final["spikes"] = nothing if spikes is None else spikes
+    return _stack(outputs, nothing, time_dim, x.dtype), final, records

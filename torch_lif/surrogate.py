@@ -1,7 +1,7 @@
-"""Surrogate gradients: what takes the place of a spike's derivative.
+"""Surrogate gradients: what replaces the derivative of a spike.
 
-A surrogate is a small frozen object: parameters that cannot be trained, the id of its kernel, and the same formulas in plain
-PyTorch, which the reference loops, the tests and plots use. The kernels' table is csrc/neuron/surrogate.h.
+A surrogate is a small frozen object: parameters that cannot be trained, the name of its kernel, and the same formulas
+in plain PyTorch, which the reference loops, the tests and the plots use. The kernels' table is csrc/neuron/surrogate.h.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ __all__ = [
 class Surrogate:
     """Base class. Subclasses are dataclasses whose fields are finite numbers, above 0 unless they are in `any_sign`.
 
-    `name` is that of the kernel in csrc/neuron/surrogate.h; several classes may share one. A class with a `derivative`,
-    `threshold_derivative` or `smooth` of its own and no `name` beside them has no kernel: it runs in the plain loops alone,
-    `torch_lif.reference` or a layer with backend="loop".
+    `name` is that of the kernel in csrc/neuron/surrogate.h; several classes may share one. A class that defines its own
+    `derivative`, `threshold_derivative` or `smooth` but no `name` has no kernel. It runs only in the plain loops:
+    `torch_lif.reference`, or a layer with backend="loop".
     """
 
     name: ClassVar[str] = ""
     any_sign: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
-        # The kernel of a parent class would compute that one's formulas.
+        # The parent class's kernel would compute the parent's formulas.
         own = cls.__dict__
         if "name" not in own and any(formula in own for formula in ("derivative", "threshold_derivative", "smooth")):
             cls.name = ""
@@ -60,7 +60,9 @@ class Surrogate:
                 expected = "a finite number above 0" if positive else "a finite number"
                 raise ValueError(f"{type(self).__name__}: {field.name} is {value}, expected {expected}")
             object.__setattr__(self, field.name, value)
-        object.__setattr__(self, "_values", tuple(number(type(self).__name__, "parameters()", p) for p in self.parameters()))
+        object.__setattr__(
+            self, "_values", tuple(number(type(self).__name__, "parameters()", p) for p in self.parameters())
+        )
 
     def parameters(self) -> list[float]:
         """The kernel's parameters, in the order of its table."""
@@ -68,19 +70,21 @@ class Surrogate:
 
     @property
     def values(self) -> tuple[float, ...]:
-        """`parameters`, worked out once: a surrogate is frozen, and every call of a layer needs them."""
+        """`parameters`, computed once: a surrogate is frozen, and every call of a layer needs them."""
         return self.__dict__["_values"]
 
     def derivative(self, v: Tensor, threshold: Tensor, max_spikes: float = math.inf) -> Tensor:
-        """The derivative by the membrane potential `v`, elementwise; `threshold` broadcasts against v."""
+        """The derivative with respect to the membrane potential `v`, elementwise; `threshold` broadcasts against v."""
         raise TypeError(f"{type(self).__name__} is not a surrogate of its own")
 
     def threshold_derivative(self, v: Tensor, threshold: Tensor, max_spikes: float = math.inf) -> Tensor:
-        """The derivative by the threshold; of a function of v - threshold it is the negative of that by v."""
+        """The derivative with respect to the threshold. For a function of v - threshold it is the negative of
+        `derivative`."""
         return -self.derivative(v, threshold, max_spikes)
 
     def smooth(self, v: Tensor, threshold: Tensor, max_spikes: float = math.inf) -> Tensor:
-        """An antiderivative of `derivative` by v: what stands for the spike where `smooth=True` (gradient checks)."""
+        """An antiderivative of `derivative` with respect to v. It replaces the spike with `smooth=True` (gradient
+        checks)."""
         raise TypeError(f"{type(self).__name__} is not a surrogate of its own")
 
 
@@ -88,7 +92,8 @@ class Surrogate:
 class StepPWL(Surrogate):
     """Piecewise linear with a step: 1/threshold wherever v >= threshold - window, else 0.
 
-    Its derivative by the threshold is -v/threshold**2 in the same window. Source: Rockpool, `StepPWL` of lif_torch.py.
+    Its derivative with respect to the threshold is -v/threshold**2 in the same window. Source: Rockpool, `StepPWL` of
+    lif_torch.py.
 
     Args:
         window: how far below the threshold the gradient begins, in the membrane's unit. Default: 0.5.
@@ -112,11 +117,11 @@ class StepPWL(Surrogate):
 
 @dataclasses.dataclass(frozen=True)
 class PeriodicExponential(Surrogate):
-    """An exponential round every multiple of the threshold, for neurons that spike several times a step.
+    """An exponential around every multiple of the threshold, for neurons that spike several times per step.
 
-    exp(-|q - threshold/2| / window) / threshold, where q is v - threshold/2 less its whole multiples of the threshold (at
-    most max_spikes - 1 of them, none below the threshold); by the threshold: that times -v/threshold.
-    Source: Rockpool, `PeriodicExponential` of lif_torch.py.
+    exp(-|q - threshold/2| / window) / threshold, where q is v - threshold/2 less its whole multiples of the threshold
+    (at most max_spikes - 1 of them, none below the threshold). The derivative with respect to the threshold is that
+    times -v/threshold. Source: Rockpool, `PeriodicExponential` of lif_torch.py.
 
     Args:
         window: the exponential's width, in the membrane's unit. Default: 0.5.
@@ -220,7 +225,7 @@ class SingleExponential(Surrogate):
     Source: sinabs, `SingleExponential`; Shrestha & Orchard 2018, "SLAYER", NeurIPS 31.
 
     Args:
-        width: the exponential's width, in thresholds. Default: 0.5.
+        width: the exponential's width, in units of the threshold. Default: 0.5.
         scale: factor of the whole. Default: 1.
     """
 
@@ -301,9 +306,9 @@ class MultiGaussian(Surrogate):
 
     Args:
         mu: mean of the positive peak, in the membrane's unit. Default: 0.
-        sigma: its standard deviation, in the membrane's unit. Default: 0.5.
-        h: how much of the two negative ones. Default: 0.15.
-        s: how many times as wide they are. Default: 6.
+        sigma: standard deviation of the positive peak, in the membrane's unit. Default: 0.5.
+        h: weight of the two negative peaks. Default: 0.15.
+        s: how many times as wide the negative peaks are. Default: 6.
         scale: factor of the whole. Default: 1.
     """
 
@@ -330,7 +335,8 @@ class MultiGaussian(Surrogate):
 class Heaviside(Surrogate):
     """1/threshold wherever v >= threshold - window, else 0.
 
-    By v that is `StepPWL`; the threshold gets the negative of it here. Source: sinabs, `Heaviside`.
+    With respect to v this is `StepPWL`; with respect to the threshold it is the negative of that. Source: sinabs,
+    `Heaviside`.
 
     Args:
         window: how far below the threshold the gradient begins, in the membrane's unit. Default: 1.
@@ -351,9 +357,9 @@ class Heaviside(Surrogate):
 class SinabsPeriodicExponential(Surrogate):
     """sinabs' surrogate named PeriodicExponential: scale * exp(-|p| / width).
 
-    p is v - threshold below the threshold; above it, with r = v/threshold - 1/2, threshold * (2 (r - floor r) - 1): twice the
-    distance to the nearest multiple of the threshold. Unlike Rockpool's `PeriodicExponential` it is not divided by the threshold.
-    Source: sinabs, `PeriodicExponential`; Weidel & Sheik 2021, "WaveSense", arXiv:2111.01456.
+    p is v - threshold below the threshold; above it, with r = v/threshold - 1/2, threshold * (2 (r - floor r) - 1):
+    twice the distance to the nearest multiple of the threshold. Unlike Rockpool's `PeriodicExponential` it is not
+    divided by the threshold. Source: sinabs, `PeriodicExponential`; Weidel & Sheik 2021, "WaveSense", arXiv:2111.01456.
 
     Args:
         width: the exponential's width, in the membrane's unit. Default: 0.5.
@@ -385,8 +391,8 @@ class SinabsPeriodicExponential(Surrogate):
 class ATan(Surrogate):
     """alpha / 2 / (1 + (pi/2 alpha (v - threshold))**2): the derivative of an arctangent between 0 and 1.
 
-    Source: SpikingJelly, `surrogate.ATan`; snnTorch, `surrogate.atan`; Fang et al. 2021, ICCV, "Incorporating learnable membrane
-    time constant to enhance learning of spiking neural networks".
+    Source: SpikingJelly, `surrogate.ATan`; snnTorch, `surrogate.atan`; Fang et al. 2021, ICCV, "Incorporating learnable
+    membrane time constant to enhance learning of spiking neural networks".
 
     Args:
         alpha: steepness, in the inverse of the membrane's unit. Default: 2.
@@ -406,12 +412,13 @@ class ATan(Surrogate):
 class Sigmoid(Surrogate):
     """The derivative of a logistic function, alpha s (1 - s) with s = 1 / (1 + exp(-alpha (v - threshold + shift))).
 
-    Source: SpikingJelly, `surrogate.Sigmoid` (alpha 4); snnTorch, `surrogate.sigmoid` (25); norse's logistic. With alpha = 2 and
-    shift = 1, and `smooth=True`, it is Rockpool's `sigmoid`, tanh(v + 1 - threshold) / 2 + 1/2, which does not spike.
+    Source: SpikingJelly, `surrogate.Sigmoid` (alpha 4); snnTorch, `surrogate.sigmoid` (25); norse's logistic. With
+    alpha = 2 and shift = 1, and `smooth=True`, it is Rockpool's `sigmoid`, tanh(v + 1 - threshold) / 2 + 1/2, which
+    does not spike.
 
     Args:
         alpha: steepness, in the inverse of the membrane's unit. Default: 4.
-        shift: how far below the threshold its middle lies, in the membrane's unit. Default: 0.
+        shift: how far below the threshold the middle of the function lies, in the membrane's unit. Default: 0.
     """
 
     alpha: float = 4.0
@@ -431,8 +438,8 @@ class Sigmoid(Surrogate):
 class Triangle(Surrogate):
     """scale * max(0, 1 - |v - threshold| / width).
 
-    Source: Esser et al. 2016, PNAS 113:11441-11446; Bellec et al. 2018, NeurIPS 31 (scale 0.3); SpikingJelly's PiecewiseQuadratic
-    of alpha is Triangle(1/alpha, alpha).
+    Source: Esser et al. 2016, PNAS 113:11441-11446; Bellec et al. 2018, NeurIPS 31 (scale 0.3); SpikingJelly's
+    PiecewiseQuadratic of alpha is Triangle(1/alpha, alpha).
 
     Args:
         width: half of its base, in the membrane's unit. Default: 1.
@@ -450,3 +457,7 @@ class Triangle(Surrogate):
         x = v - threshold
         tail = (self.width - x.abs()).clamp(min=0) ** 2 / (2 * self.width)
         return self.scale * torch.where(x < 0, tail, self.width - tail)
+
+
+DEFAULT: Surrogate = SuperSpike(10.0)
+"""The default of the functions and modules: it trains best in docs/surrogates.md."""

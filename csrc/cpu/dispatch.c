@@ -1,21 +1,25 @@
-/* Which of the compiled kernels runs: the instruction set is chosen once, at run time. */
+/* What is chosen at run time on the CPU: the instruction set, and so the compiled kernels (once),
+ * the neurons per task, and whether outputs are streamed. */
 #include <string.h>
 
 #include "../neuron/neurons.h"
 #include "kernels.h"
 
 #if LIF_X86
-#define LIF_ISAS(ISA, ...) ISA(baseline, __VA_ARGS__) ISA(avx2, __VA_ARGS__) ISA(avx512, __VA_ARGS__)
+#define LIF_ISAS(ISA, ...) \
+  ISA(baseline, __VA_ARGS__) ISA(avx2, __VA_ARGS__) ISA(avx512, __VA_ARGS__)
 #else
 #define LIF_ISAS(ISA, ...) ISA(baseline, __VA_ARGS__)
 #endif
 
-#define DECLARE_ISA(isa, neuron) \
-  extern const struct lif_cpu_kernels LIF_CPU_KERNELS(neuron, 32, isa), LIF_CPU_KERNELS(neuron, 64, isa);
+#define DECLARE_ISA(isa, neuron)                                        \
+  extern const struct lif_cpu_kernels LIF_CPU_KERNELS(neuron, 32, isa), \
+      LIF_CPU_KERNELS(neuron, 64, isa);
 #define DECLARE(neuron) LIF_ISAS(DECLARE_ISA, neuron)
 LIF_NEURONS(DECLARE)
 
-#define LIST_ISA(isa, neuron) {&LIF_CPU_KERNELS(neuron, 32, isa), &LIF_CPU_KERNELS(neuron, 64, isa)},
+#define LIST_ISA(isa, neuron) \
+  {&LIF_CPU_KERNELS(neuron, 32, isa), &LIF_CPU_KERNELS(neuron, 64, isa)},
 #define LIST(neuron) {LIF_ISAS(LIST_ISA, neuron)},
 static const struct lif_cpu_kernels *const kernels[][3][2] = {LIF_NEURONS(LIST)};
 
@@ -31,8 +35,9 @@ int lif_isa_supported(const char *name) {
 #if LIF_X86
   if (!strcmp(name, "avx2")) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (!strcmp(name, "avx512"))
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("fma");
 #endif
   return 0;
 }
@@ -55,26 +60,34 @@ static int isa_index(void) {
 
 const char *lif_isa(void) { return names[isa_index()]; }
 
-const struct lif_cpu_kernels *lif_find_cpu_kernels(int index, int is_double) { return kernels[index][isa_index()][is_double]; }
+const struct lif_cpu_kernels *lif_find_cpu_kernels(int index, int is_double) {
+  return kernels[index][isa_index()][is_double];
+}
 
 int lif_choose_tile(const struct lif_args *a, int threads) {
   if (a->recurrence.weights) return (int)a->N; /* every neuron may reach every other */
   const int64_t widest = a->S > 1 ? a->S : 1;
   int64_t tile = 512 / widest;
-  /* Narrower tiles only while threads would idle; below 64 neurons the rows are too short to stream. */
+  /* Tiles become narrower only while threads would idle. Below 64 neurons the rows are too short to
+   * stream. */
   while (tile > 64 && a->B * ((a->N + tile - 1) / tile) < threads) tile /= 2;
   return (int)(tile < 16 ? 16 : tile);
 }
 
-/* A core's share of the last-level cache on the processors of today: with the input, twice that does not fit. Measured on one with
- * 2 MiB of second-level cache a core and a slow third level: at 4 MiB of output streaming takes two thirds of the time, forward and
- * backward, even where the next operation reads the output at once; at 2 MiB that read costs what was won. */
+/* Bytes of output per thread from which outputs are streamed: a core's share of the last-level
+ * cache on today's processors. The input takes as much again, and both together do not fit.
+ * Measured on a processor with 2 MiB of second-level cache per core and a slow third level: with 4
+ * MiB of output, streaming takes two thirds of the time, forward and backward, even if the next
+ * operation reads the output at once. With 2 MiB that read costs what streaming gained. */
 static int64_t stream_from = 4 << 20;
 
 void lif_set_stream_from(int64_t bytes) { stream_from = bytes; }
 
 int lif_choose_streaming(const struct lif_args *a, int threads) {
-  const int64_t bytes = a->T * a->B * a->N * (int64_t)(a->storage == LIF_FLOAT64 ? 8 : a->storage == LIF_FLOAT32 ? 4 : 2);
+  const int64_t bytes = a->T * a->B * a->N *
+                        (int64_t)(a->storage == LIF_FLOAT64   ? 8
+                                  : a->storage == LIF_FLOAT32 ? 4
+                                                              : 2);
   const int64_t tasks = lif_tasks(a);
   return bytes >= stream_from * (tasks < threads ? tasks : threads);
 }

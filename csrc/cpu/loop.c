@@ -1,8 +1,10 @@
-/* The time loop on the CPU. Compiled once for each neuron (NEURON), precision (LIF_REAL) and instruction set (LIF_ISA).
+/* The time loop on the CPU. Compiled once for each neuron (NEURON), precision (LIF_REAL) and
+ * instruction set (LIF_ISA).
  *
- * A task is a tile of neurons of one batch item: t is the outer loop and n the inner, so that memory is read in bursts
- * of a tile's row while the tile's state stays in the first-level cache. With recurrence the tile is all neurons of the item, and
- * their spikes of the step before join the state. */
+ * A task is a tile of neurons of one batch item: t is the outer loop and n the inner, so that
+ * memory is read in bursts of a tile's row while the tile's state stays in the first-level cache.
+ * With recurrence the tile is all neurons of the item, and their spikes of the step before join the
+ * state. */
 #include <stdlib.h>
 
 #include "../neuron/neuron.h"
@@ -12,14 +14,16 @@
 #include "row.h"
 #include "storage.h"
 
-/* Neurons computed before their output is streamed: with more, the processor has nothing to compute or to read while it writes them
- * (measured: a tenth slower with 128, a fourth with 512). Rows that share lines with their neighbours would write two lines in part
- * for every group of them. */
+/* Neurons computed before their output is streamed: with more, the processor has nothing to compute
+ * or to read while it writes them (measured: a tenth slower with 128, a fourth with 512). Rows that
+ * share lines with their neighbours would write two lines in part for every group of them. */
 enum { STREAMED_NEURONS = 32, STREAMED_UNALIGNED_NEURONS = 128 };
-/* Time steps below which the batch items of a tile are tasks in a row, so that its parameters, which take as long as some steps,
- * are read once. Else the tiles of a batch item are, for they share pages. */
+/* Time steps below which the batch items of a tile are tasks in a row, so that its parameters,
+ * which take as long as some steps, are read once. Else the tiles of a batch item are, for they
+ * share pages. */
 enum { SHORT_SEQUENCE = 32 };
-#define ROW_PADDING 16 /* reals between rows of scratch: rows a power of two apart would share cache sets */
+#define ROW_PADDING \
+  16 /* reals between rows of scratch: rows a power of two apart would share cache sets */
 
 #define FIELD_KIND(name, KIND) LIF_##KIND,
 static const int input_kinds[] = {NEURON_INPUTS(FIELD_KIND)};
@@ -39,15 +43,19 @@ struct tile {
   real *zeros;
   struct rows input_buffers[INPUT_COUNT], out_buffer, g_input_buffers[INPUT_COUNT];
   real *spare;
-  uint32_t *mask;           /* a word for each neuron of the row */
-  real *spikes, *rec;       /* recurrence: the spikes of the step before, or their adjoint; the recurrent input */
+  uint32_t *mask; /* a word for each neuron of the row */
+  real *spikes,
+      *rec; /* recurrence: the spikes of the step before, or their adjoint; the recurrent input */
   real *stash[STATE_COUNT]; /* states before each step of the interval that is replayed */
   int64_t stash_row[STATE_COUNT];
 };
 
-static int64_t row_length(const struct lif_args *a, int width) { return (int64_t)a->tile * width + ROW_PADDING; }
+static int64_t row_length(const struct lif_args *a, int width) {
+  return (int64_t)a->tile * width + ROW_PADDING;
+}
 
-/* Hands out scratch; with memory == NULL it only counts, so that size and layout cannot disagree. */
+/* Hands out scratch; with memory == NULL it only counts, so that size and layout cannot
+ * disagree. */
 static real *scratch(real *memory, int64_t *used, int64_t length) {
   real *at = memory ? memory + *used : NULL;
   *used += length;
@@ -88,33 +96,40 @@ static int64_t lay_out(struct tile *tile, real *memory, int backward) {
     r->next[f] = scratch(memory, &used, length);
     r->spare_states[f] = scratch(memory, &used, length);
     tile->stash_row[f] = length;
-    tile->stash[f] = backward ? scratch(memory, &used, length * (a->checkpoint_interval + 1)) : NULL;
+    tile->stash[f] =
+        backward ? scratch(memory, &used, length * (a->checkpoint_interval + 1)) : NULL;
   }
   return used;
 }
 
 /* Rows from step t on as they are in memory. */
-static struct rows rows_at(const struct tile *tile, const struct lif_tensor *x, int64_t t, int64_t width) {
+static struct rows rows_at(const struct tile *tile, const struct lif_tensor *x, int64_t t,
+                           int64_t width) {
   return (struct rows){(real *)x->data + row_offset(x, t, tile->b, tile->n), x->t, width};
 }
 
-/* Rows to read, of `steps` time steps: in place if they are contiguous there, otherwise gathered into `buffer`. */
-static struct rows read_rows(const struct tile *tile, const struct lif_tensor *x, int storage, int64_t t, int steps,
-                             struct rows buffer) {
+/* Rows to read, of `steps` time steps: in place if they are contiguous there, otherwise gathered
+ * into `buffer`. */
+static struct rows read_rows(const struct tile *tile, const struct lif_tensor *x, int storage,
+                             int64_t t, int steps, struct rows buffer) {
   const int width = (int)buffer.width;
   if (!x->data) return (struct rows){tile->zeros, 0, width};
   if (row_is_direct(x, storage, width)) return rows_at(tile, x, t, width);
   const int64_t offset = row_offset(x, t, tile->b, tile->n);
-  for (int k = 0; k < steps; k++) gather_row(x, storage, offset + k * x->t, tile->row.count, width, buffer.at + k * buffer.step);
+  for (int k = 0; k < steps; k++)
+    gather_row(x, storage, offset + k * x->t, tile->row.count, width, buffer.at + k * buffer.step);
   return buffer;
 }
 
-static real *read_row(const struct tile *tile, const struct lif_tensor *x, int storage, int64_t t, int width, real *buffer) {
+static real *read_row(const struct tile *tile, const struct lif_tensor *x, int storage, int64_t t,
+                      int width, real *buffer) {
   return read_rows(tile, x, storage, t, 1, (struct rows){buffer, 0, width}).at;
 }
 
-static void copy_row_in(const struct tile *tile, const struct lif_tensor *x, int64_t t, int width, real *row) {
-  if (x->data && x->n == 0 && width == 1) { /* shared by all: gathering it for each would take as long as several steps */
+static void copy_row_in(const struct tile *tile, const struct lif_tensor *x, int64_t t, int width,
+                        real *row) {
+  if (x->data && x->n == 0 &&
+      width == 1) { /* shared by all: gathering it for each would take as long as several steps */
     const real shared = *rows_at(tile, x, t, 1).at;
     for (int64_t n = 0; n < tile->row.count; n++) row[n] = shared;
     return;
@@ -123,15 +138,18 @@ static void copy_row_in(const struct tile *tile, const struct lif_tensor *x, int
   if (from != row) memcpy(row, from, (size_t)(tile->row.count * width) * sizeof(real));
 }
 
-/* Where rows are to be written: in place if they are contiguous there, otherwise in `buffer`, for write_rows to scatter. */
-static struct rows rows_to_write(const struct tile *tile, const struct lif_tensor *x, int storage, int64_t t, struct rows buffer) {
-  const int in_place = x->data && !tile->a->streaming && row_is_direct(x, storage, (int)buffer.width);
+/* Where rows are to be written: in place if they are contiguous there, otherwise in `buffer`, for
+ * write_rows to scatter. */
+static struct rows rows_to_write(const struct tile *tile, const struct lif_tensor *x, int storage,
+                                 int64_t t, struct rows buffer) {
+  const int in_place =
+      x->data && !tile->a->streaming && row_is_direct(x, storage, (int)buffer.width);
   return in_place ? rows_at(tile, x, t, buffer.width) : buffer;
 }
 
 /* Writes the neurons first..end-1; `rows` begin with the first of them. */
-static void write_rows(const struct tile *tile, const struct lif_tensor *x, int storage, int64_t t, int steps, struct rows rows,
-                       int64_t first, int64_t end) {
+static void write_rows(const struct tile *tile, const struct lif_tensor *x, int storage, int64_t t,
+                       int steps, struct rows rows, int64_t first, int64_t end) {
   if (!x->data) return;
   const int width = (int)rows.width;
   if (row_is_direct(x, storage, width) && rows_at(tile, x, t, width).at == rows.at) return;
@@ -154,13 +172,14 @@ static void write_rows(const struct tile *tile, const struct lif_tensor *x, int 
   }
 }
 
-static void write_row(const struct tile *tile, const struct lif_tensor *x, int storage, int64_t t, int width, const real *row) {
+static void write_row(const struct tile *tile, const struct lif_tensor *x, int storage, int64_t t,
+                      int width, const real *row) {
   write_rows(tile, x, storage, t, 1, (struct rows){(real *)row, 0, width}, 0, tile->row.count);
 }
 
-/* Streams a group whose rows begin on cache lines, and fetches what it will read next: a row elsewhere is nothing the processor
- * could foresee. It is short because it runs for every group: instructions between two groups keep the second's loads from
- * starting. */
+/* Streams a group whose rows begin on cache lines, and fetches what it will read next: a row
+ * elsewhere is nothing the processor could foresee. It is short because it runs for every group:
+ * instructions between two groups keep the second's loads from starting. */
 static void stream_group(const struct row *r, int64_t first, int64_t end) {
   const int64_t bytes = (end - first) * r->to.width * (int64_t)sizeof(real);
   const int64_t fetched = r->ahead.at ? (end - first) * r->ahead.width * (int64_t)sizeof(real) : 0;
@@ -177,18 +196,21 @@ static void stream_group(const struct row *r, int64_t first, int64_t end) {
   }
 }
 
-/* Tells stream_group the way of the row's steps: of rows `from` to x, while it fetches rows of `read`, from step `next` on. */
-static void aim_stream(struct tile *tile, struct rows from, const struct lif_tensor *x, const struct lif_tensor *read, int64_t next,
-                       int width) {
+/* Tells stream_group the way of the row's steps: of rows `from` to x, while it fetches rows of
+ * `read`, from step `next` on. */
+static void aim_stream(struct tile *tile, struct rows from, const struct lif_tensor *x,
+                       const struct lif_tensor *read, int64_t next, int width) {
   struct row *r = &tile->row;
   if (r->pass_on != stream_group) return;
   r->from = from;
   r->to = rows_at(tile, x, r->t, from.width);
-  const int there = next >= 0 && next + r->steps <= tile->a->T && read->data && row_is_direct(read, LIF_NATIVE, width);
+  const int there = next >= 0 && next + r->steps <= tile->a->T && read->data &&
+                    row_is_direct(read, LIF_NATIVE, width);
   r->ahead = there ? rows_at(tile, read, next, width) : (struct rows){0};
 }
 
-/* Decides how what is written to x is passed on, in what groups; `otherwise` it is as pass_on says. */
+/* Chooses how many neurons form a group (row.group), and the function that passes each finished
+ * group on to x (row.pass_on): stream_group where that is possible, else `otherwise`. */
 static void choose_groups(struct tile *tile, const struct lif_tensor *x, int width,
                           void (*otherwise)(const struct row *, int64_t, int64_t), int alone) {
   const struct lif_args *a = tile->a;
@@ -196,7 +218,8 @@ static void choose_groups(struct tile *tile, const struct lif_tensor *x, int wid
   r->pass_on = otherwise;
   r->group = r->count;
   if (!a->streaming || a->recurrence.weights || !row_is_dense(x, width)) return;
-  const uintptr_t size = size_of(a->storage), start = (uintptr_t)x->data + (uintptr_t)row_offset(x, 0, tile->b, tile->n) * size;
+  const uintptr_t size = size_of(a->storage),
+                  start = (uintptr_t)x->data + (uintptr_t)row_offset(x, 0, tile->b, tile->n) * size;
   const int aligned = (start | (uintptr_t)x->t * size) % CACHE_LINE == 0;
   r->group = aligned ? STREAMED_NEURONS : STREAMED_UNALIGNED_NEURONS;
   if (aligned && alone && x->data && a->storage == LIF_NATIVE) r->pass_on = stream_group;
@@ -204,7 +227,8 @@ static void choose_groups(struct tile *tile, const struct lif_tensor *x, int wid
 
 /* The mask's words of this row, of the steps that t is among. */
 static uint32_t *mask_words(const struct tile *tile, int64_t t) {
-  return (uint32_t *)tile->a->mask.data + row_offset(&tile->a->mask, t / LIF_MASK_STEPS, tile->b, tile->n);
+  return (uint32_t *)tile->a->mask.data +
+         row_offset(&tile->a->mask, t / LIF_MASK_STEPS, tile->b, tile->n);
 }
 
 static void read_mask(struct tile *tile, int64_t t) {
@@ -225,20 +249,23 @@ static void read_inputs(struct tile *tile, int64_t t) {
   const struct lif_args *a = tile->a;
   struct row *r = &tile->row;
   for (int f = 0; f < INPUT_COUNT; f++)
-    if (!is_recurrent_input(a, f)) r->inputs[f] = read_rows(tile, &a->inputs[f], a->storage, t, r->steps, tile->input_buffers[f]);
+    if (!is_recurrent_input(a, f))
+      r->inputs[f] =
+          read_rows(tile, &a->inputs[f], a->storage, t, r->steps, tile->input_buffers[f]);
 }
 
 static void read_params(struct tile *tile) {
   for (int f = 0; f < PARAM_COUNT; f++)
-    copy_row_in(tile, &tile->a->params[f], 0, lif_width(param_kinds[f], tile->a->S), tile->row.params[f]);
-  tile->row.usual = 1;
+    copy_row_in(tile, &tile->a->params[f], 0, lif_width(param_kinds[f], tile->a->S),
+                tile->row.params[f]);
+  tile->row.reciprocal_fits = 1;
 #if NEURON_MASKABLE
   const struct options o = *tile->row.options;
-  tile->row.usual = OPTION(&o, max_spikes) >= REAL(1);
+  tile->row.reciprocal_fits = OPTION(&o, max_spikes) >= REAL(1);
   for (int64_t n = 0; n < tile->row.count; n++) {
     const struct params p = {.threshold = tile->row.params[PARAM_threshold][n]};
     tile->row.per_threshold[n] = REAL(1) / p.threshold;
-    tile->row.usual &= usual_neuron(&o, &p);
+    tile->row.reciprocal_fits &= neuron_reciprocal_fits(&o, &p);
   }
 #endif
 }
@@ -253,7 +280,8 @@ static void recur(struct tile *tile, int64_t t) {
   if (!rec->weights) return;
   const int64_t length = a->N * (a->S > 1 ? a->S : 1);
   if (t > 0 || rec->resumed)
-    combine_rows(tile->spikes, a->N, (const real *)rec->weights, length, rec->unbounded, (const real *)rec->bias, tile->rec);
+    combine_rows(tile->spikes, a->N, (const real *)rec->weights, length, rec->unbounded,
+                 (const real *)rec->bias, tile->rec);
   else
     memset(tile->rec, 0, (size_t)length * sizeof(real));
   tile->row.inputs[INPUT_rec].at = tile->rec;
@@ -266,7 +294,8 @@ static void recur(struct tile *tile, int64_t t) { (void)tile, (void)t; }
 static int has_recurrence(const struct lif_args *a) { return (void)a, 0; }
 #endif
 
-/* The states after are written apart from those before, which are needed once more if counts turn out large. */
+/* The states after are written apart from those before, which are needed once more if counts turn
+ * out large. */
 static void swap_states(struct row *r) {
   for (int f = 0; f < STATE_COUNT; f++) {
     real *spare = r->spare_states[f];
@@ -276,7 +305,8 @@ static void swap_states(struct row *r) {
   }
 }
 
-/* Whether steps may be taken BLOCK at a time: there are bodies for that, and nothing happens between steps. */
+/* Whether steps may be taken BLOCK at a time: there are bodies for that, and nothing happens
+ * between steps. */
 static int may_block(const struct lif_args *a) {
   int recorded = 0;
   for (int f = 0; f < STATE_COUNT; f++) recorded |= a->records[f].data || a->grad_records[f].data;
@@ -291,7 +321,8 @@ static void write_out(const struct row *r, int64_t first, int64_t end) {
 static void forward_tile(struct tile *tile) {
   const struct lif_args *a = tile->a;
   struct row *r = &tile->row;
-  const int can_block = may_block(a) && r->usual && !r->options->smooth; /* forward_row has no other body for them */
+  const int can_block = may_block(a) && r->reciprocal_fits &&
+                        !r->options->smooth; /* forward_row has no other body for them */
   for (int f = 0; f < STATE_COUNT; f++) {
     copy_row_in(tile, &a->first_state[f], 0, lif_width(state_kinds[f], a->S), r->next[f]);
     r->states[f] = r->next[f];
@@ -303,8 +334,10 @@ static void forward_tile(struct tile *tile) {
   for (int64_t t = 0; t < a->T; t += r->steps) {
     if (a->checkpoint_interval && t % a->checkpoint_interval == 0) {
       for (int f = 0; f < STATE_COUNT; f++)
-        write_row(tile, &a->checkpoints[f], LIF_NATIVE, t / a->checkpoint_interval, lif_width(state_kinds[f], a->S), r->next[f]);
-      if (has_recurrence(a)) write_row(tile, &a->checkpoints[STATE_COUNT], LIF_NATIVE, t, 1, tile->spikes);
+        write_row(tile, &a->checkpoints[f], LIF_NATIVE, t / a->checkpoint_interval,
+                  lif_width(state_kinds[f], a->S), r->next[f]);
+      if (has_recurrence(a))
+        write_row(tile, &a->checkpoints[STATE_COUNT], LIF_NATIVE, t, 1, tile->spikes);
     }
     r->steps = can_block && t + BLOCK <= a->T ? BLOCK : 1;
     read_inputs(tile, t);
@@ -317,14 +350,16 @@ static void forward_tile(struct tile *tile) {
     if (r->steps == BLOCK) swap_states(r);
     forward_row(r);
     memcpy(r->states, r->next, sizeof r->states);
-    if (r->mask && ((t + r->steps) % LIF_MASK_STEPS == 0 || t + r->steps == a->T)) write_mask(tile, t);
+    if (r->mask && ((t + r->steps) % LIF_MASK_STEPS == 0 || t + r->steps == a->T))
+      write_mask(tile, t);
     if (has_recurrence(a)) memcpy(tile->spikes, r->out.at, (size_t)r->count * sizeof(real));
     for (int f = 0; f < STATE_COUNT; f++)
       write_row(tile, &a->records[f], a->storage, t, lif_width(state_kinds[f], a->S), r->next[f]);
   }
   for (int f = 0; f < STATE_COUNT; f++)
     write_row(tile, &a->last_state[f], LIF_NATIVE, 0, lif_width(state_kinds[f], a->S), r->next[f]);
-  if (has_recurrence(a)) write_row(tile, &a->last_state[STATE_COUNT], LIF_NATIVE, 0, 1, tile->spikes);
+  if (has_recurrence(a))
+    write_row(tile, &a->last_state[STATE_COUNT], LIF_NATIVE, 0, 1, tile->spikes);
 }
 
 /* From the checkpoint, the states before each of `steps` steps, into the stash. */
@@ -332,7 +367,8 @@ static void replay(struct tile *tile, int64_t first, int steps, int can_block) {
   const struct lif_args *a = tile->a;
   struct row r = tile->row;
   for (int f = 0; f < STATE_COUNT; f++)
-    copy_row_in(tile, &a->checkpoints[f], first / a->checkpoint_interval, lif_width(state_kinds[f], a->S), tile->stash[f]);
+    copy_row_in(tile, &a->checkpoints[f], first / a->checkpoint_interval,
+                lif_width(state_kinds[f], a->S), tile->stash[f]);
   r.out = tile->out_buffer;
   r.pass_on = NULL;
   r.group = r.count;
@@ -352,17 +388,20 @@ static void replay(struct tile *tile, int64_t first, int steps, int can_block) {
 }
 
 #if NEURON_RECURRENT
-/* Adds to the adjoint of the output what comes from the next step's recurrent input, and reads the recurrent input. */
+/* Adds to the adjoint of the output what comes from the next step's recurrent input, and reads the
+ * recurrent input. */
 static void recur_before(struct tile *tile, int64_t t) {
   const struct lif_args *a = tile->a;
   struct row *r = &tile->row;
   if (!a->recurrence.weights) return;
-  r->inputs[INPUT_rec].at = read_row(tile, &a->recurrence.in, LIF_NATIVE, t, a->S > 1 ? a->S : 1, tile->rec);
+  r->inputs[INPUT_rec].at =
+      read_row(tile, &a->recurrence.in, LIF_NATIVE, t, a->S > 1 ? a->S : 1, tile->rec);
   for (int64_t n = 0; n < r->count; n++) tile->out_buffer.at[n] = r->out.at[n] + tile->spikes[n];
   r->out = tile->out_buffer;
 }
 
-/* The adjoint of the recurrent input, which is that of x, and through the weights that of the spikes before. */
+/* The adjoint of the recurrent input, which is that of x, and through the weights that of the
+ * spikes before. */
 static void recur_after(struct tile *tile, int64_t t) {
   const struct lif_args *a = tile->a;
   const struct lif_recurrence *rec = &a->recurrence;
@@ -370,7 +409,8 @@ static void recur_after(struct tile *tile, int64_t t) {
   const int width = a->S > 1 ? a->S : 1;
   if (t > 0 || rec->resumed) {
     const real *g = tile->row.g_inputs[0].at;
-    combine_rows(g, a->N * width, (const real *)rec->weights_transposed, a->N, rec->unbounded, NULL, tile->spikes);
+    combine_rows(g, a->N * width, (const real *)rec->weights_transposed, a->N, rec->unbounded, NULL,
+                 tile->spikes);
     write_row(tile, &rec->grad_in, LIF_NATIVE, t, width, g);
   } else {
     memset(tile->spikes, 0, (size_t)a->N * sizeof(real));
@@ -395,7 +435,8 @@ static void backward_step(struct tile *tile, int64_t t, int k) {
   for (int f = 0; f < STATE_COUNT; f++) {
     const int width = lif_width(state_kinds[f], a->S);
     if (a->grad_records[f].data) {
-      const real *restrict g = read_row(tile, &a->grad_records[f], a->storage, t, width, tile->spare);
+      const real *restrict g =
+          read_row(tile, &a->grad_records[f], a->storage, t, width, tile->spare);
       real *restrict sum = r->next[f];
       for (int64_t n = 0; n < r->count * width; n++) sum[n] += g[n];
     }
@@ -407,7 +448,8 @@ static void backward_step(struct tile *tile, int64_t t, int k) {
   r->bit = (int)(t % LIF_MASK_STEPS);
   r->out = read_rows(tile, &a->grad_out, a->storage, t, r->steps, tile->out_buffer);
   for (int f = 0; f < INPUT_COUNT; f++)
-    r->g_inputs[f] = rows_to_write(tile, &a->grad_inputs[f], a->storage, t, tile->g_input_buffers[f]);
+    r->g_inputs[f] =
+        rows_to_write(tile, &a->grad_inputs[f], a->storage, t, tile->g_input_buffers[f]);
   aim_stream(tile, r->g_inputs[0], &a->grad_inputs[0], &a->grad_out, t - r->steps, 1);
   recur_before(tile, t);
 #if NEURON_MASKABLE
@@ -424,16 +466,19 @@ static void backward_tile(struct tile *tile) {
   struct row *r = &tile->row;
   for (int f = 0; a->options.param_gradients && f < PARAM_COUNT; f++)
     memset(r->g_params[f], 0, (size_t)(r->count * lif_width(param_kinds[f], a->S)) * sizeof(real));
-  for (int f = 0; f < STATE_COUNT; f++) copy_row_in(tile, &a->grad_last_state[f], 0, lif_width(state_kinds[f], a->S), r->next[f]);
+  for (int f = 0; f < STATE_COUNT; f++)
+    copy_row_in(tile, &a->grad_last_state[f], 0, lif_width(state_kinds[f], a->S), r->next[f]);
   if (has_recurrence(a)) copy_row_in(tile, &a->grad_last_state[STATE_COUNT], 0, 1, tile->spikes);
   const int64_t interval = a->checkpoint_interval;
-  const int can_replay_blocks = may_block(a) && r->usual && !r->options->smooth;
-  const int can_block = r->mask ? may_block(a) : can_replay_blocks && has_backward_blocks(r->options);
+  const int can_replay_blocks = may_block(a) && r->reciprocal_fits && !r->options->smooth;
+  const int can_block =
+      r->mask ? may_block(a) : can_replay_blocks && has_backward_blocks(r->options);
   int alone = 1;
   for (int f = 1; f < INPUT_COUNT; f++) alone &= !a->grad_inputs[f].data;
   choose_groups(tile, &a->grad_inputs[0], lif_width(input_kinds[0], a->S), write_g_inputs, alone);
   for (int f = 0; f < STATE_COUNT; f++) r->states[f] = tile->zeros;
-  for (int f = 0; f < INPUT_COUNT; f++) r->inputs[f] = (struct rows){tile->zeros, 0, lif_width(input_kinds[f], a->S)};
+  for (int f = 0; f < INPUT_COUNT; f++)
+    r->inputs[f] = (struct rows){tile->zeros, 0, lif_width(input_kinds[f], a->S)};
   for (int64_t end = interval ? 0 : a->T; end > 0; end -= r->steps) {
     r->steps = can_block && end % BLOCK == 0 ? BLOCK : 1;
     if (r->mask && (end == a->T || end % LIF_MASK_STEPS == 0)) read_mask(tile, end - 1);
@@ -449,15 +494,19 @@ static void backward_tile(struct tile *tile) {
     end = first;
   }
   for (int f = 0; f < STATE_COUNT; f++)
-    write_row(tile, &a->grad_first_state[f], LIF_NATIVE, 0, lif_width(state_kinds[f], a->S), r->next[f]);
-  if (has_recurrence(a)) write_row(tile, &a->grad_first_state[STATE_COUNT], LIF_NATIVE, 0, 1, tile->spikes);
+    write_row(tile, &a->grad_first_state[f], LIF_NATIVE, 0, lif_width(state_kinds[f], a->S),
+              r->next[f]);
+  if (has_recurrence(a))
+    write_row(tile, &a->grad_first_state[STATE_COUNT], LIF_NATIVE, 0, 1, tile->spikes);
   for (int f = 0; f < PARAM_COUNT; f++)
-    write_row(tile, &a->grad_params[f], LIF_NATIVE, 0, lif_width(param_kinds[f], a->S), r->g_params[f]);
+    write_row(tile, &a->grad_params[f], LIF_NATIVE, 0, lif_width(param_kinds[f], a->S),
+              r->g_params[f]);
 }
 
-/* See bare in row.h. */
-static int is_bare(const struct lif_args *a) {
-  return 1 NEURON_USUAL(IS_USUAL_OPTION, IS_LEFT_OUT) && a->options.inputs_given == 1 && !a->recurrence.weights;
+/* See common in row.h. */
+static int is_common(const struct lif_args *a) {
+  return 1 NEURON_COMMON(IS_COMMON_OPTION, IS_LEFT_OUT) && a->options.inputs_given == 1 &&
+         !a->recurrence.weights;
 }
 
 static int run_tasks(const struct lif_args *a, int64_t begin, int64_t end, int backward) {
@@ -470,7 +519,7 @@ static int run_tasks(const struct lif_args *a, int64_t begin, int64_t end, int b
   const struct options options = in_precision(&a->options);
   tile.row.tile = &tile;
   tile.row.S = a->S;
-  tile.row.bare = is_bare(a);
+  tile.row.common = is_common(a);
   tile.row.mask = a->mask.data ? tile.mask : NULL;
   tile.row.options = &options;
   tile.n = -1;
@@ -493,7 +542,11 @@ static int run_tasks(const struct lif_args *a, int64_t begin, int64_t end, int b
   return 0;
 }
 
-static int forward(const struct lif_args *a, int64_t begin, int64_t end) { return run_tasks(a, begin, end, 0); }
-static int backward(const struct lif_args *a, int64_t begin, int64_t end) { return run_tasks(a, begin, end, 1); }
+static int forward(const struct lif_args *a, int64_t begin, int64_t end) {
+  return run_tasks(a, begin, end, 0);
+}
+static int backward(const struct lif_args *a, int64_t begin, int64_t end) {
+  return run_tasks(a, begin, end, 1);
+}
 
 const struct lif_cpu_kernels LIF_CPU_KERNELS(NEURON, LIF_REAL, LIF_ISA) = {forward, backward};

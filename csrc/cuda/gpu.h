@@ -1,5 +1,5 @@
-/* What a launch has to know of the GPU: asked of the driver once a process and GPU, for asking takes a good part of a launch's
- * time. */
+/* this_gpu(): what a launch has to know about the GPU. The driver is asked once per process and
+ * GPU, because asking takes a good part of a launch's time. */
 #ifndef LIF_GPU_H
 #define LIF_GPU_H
 
@@ -9,8 +9,8 @@ struct gpu {
   int major;           /* compute capability */
   int multiprocessors; /* their number */
   int shared_memory;   /* bytes of a multiprocessor */
-  int block_shared;    /* the most that one block may have */
-  int reserved;        /* what each block takes besides */
+  int block_shared;    /* the most bytes of it that one block may have */
+  int reserved;        /* bytes of it that each block takes in addition */
 };
 
 enum { MOST_GPUS = 64 };
@@ -21,7 +21,8 @@ static int gpu_number() {
   return cudaGetDevice(&device) == cudaSuccess && device < MOST_GPUS ? device : -1;
 }
 
-/* The present GPU, or a null pointer if the driver does not tell. Threads that ask at once write the same. */
+/* The present GPU, or a null pointer if the driver does not tell. Threads that ask at the same time
+ * write the same values. */
 static const struct gpu *this_gpu() {
   static struct gpu known[MOST_GPUS];
   static std::atomic<bool> asked[MOST_GPUS];
@@ -38,7 +39,8 @@ static const struct gpu *this_gpu() {
                      {&found.block_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin},
                      {&found.reserved, cudaDevAttrReservedSharedMemoryPerBlock}};
     for (const auto &question : questions)
-      if (cudaDeviceGetAttribute(question.value, question.attribute, device) != cudaSuccess) return nullptr;
+      if (cudaDeviceGetAttribute(question.value, question.attribute, device) != cudaSuccess)
+        return nullptr;
     known[device] = found;
     asked[device].store(true, std::memory_order_release);
   }

@@ -1,4 +1,4 @@
-/* The CUDA kernels as the op layer calls them. Plain C; a launch returns a cudaError_t. */
+/* The CUDA kernels as the op layer calls them, in plain C. A launch returns a cudaError_t. */
 #ifndef LIF_CUDA_KERNELS_H
 #define LIF_CUDA_KERNELS_H
 
@@ -22,7 +22,8 @@ struct lif_cuda_kernels {
 /* The kernels of neuron number `index` of LIF_NEURONS, for a storage of enum lif_storage. */
 const struct lif_cuda_kernels *lif_find_cuda_kernels(int index, int storage);
 
-/* Where lif_cuda_reduce leaves its sums: each gradient is dense, and takes the next `length` columns. */
+/* Where lif_cuda_reduce leaves its sums: each gradient is dense, and takes the next `length`
+ * columns. */
 struct lif_gradients {
   int count;
   struct {
@@ -32,8 +33,10 @@ struct lif_gradients {
   } of[LIF_MAX_PARAMS];
 };
 
-/* Sums partials, dense (B, all the gradients' columns), over B: in double, and in an order that depends on B alone. */
-int lif_cuda_reduce(const void *partials, int is_double, int64_t B, const struct lif_gradients *gradients, lif_stream stream);
+/* Sums partials, dense (B, the columns of all gradients), over B: in double, and in an order that
+ * depends only on B. */
+int lif_cuda_reduce(const void *partials, int is_double, int64_t B,
+                    const struct lif_gradients *gradients, lif_stream stream);
 
 #ifdef __cplusplus
 }

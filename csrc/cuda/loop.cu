@@ -1,14 +1,17 @@
 /* The time loop on CUDA. Compiled once for each neuron (NEURON) and storage type (LIF_STORAGE).
  *
- * One thread a neuron of one batch item: its state stays in registers, t is the loop, and neighbouring threads read and
- * write neighbouring neurons. Sequences come through a ring in shared memory (ring.h), a chunk of steps at a time; a chunk
- * is a checkpoint's interval. SYN is the number of synapses as a compile-time constant, so that what a neuron keeps a
- * synapse is in registers too; SYN < 0 stands for any number, kept in the workspace in device memory. PLAIN kernels read
- * without a ring and save every state: those of any number of synapses, and those of a recurrent layer, of which the op layer
- * launches one a time step, with a matrix product between (csrc/ops/recurrence.cpp).
+ * One thread a neuron of one batch item: its state stays in registers, t is the loop, and
+ * neighbouring threads read and write neighbouring neurons. Sequences come through a ring in shared
+ * memory (ring.h), a chunk of steps at a time; a chunk is a checkpoint's interval. SYN is the
+ * number of synapses as a compile-time constant, so that what a neuron keeps a synapse is in
+ * registers too; SYN < 0 stands for any number, kept in the workspace in device memory. PLAIN
+ * kernels read without a ring and save every state: those of any number of synapses, and those of a
+ * recurrent layer, of which the op layer launches one a time step, with a matrix product between
+ * (csrc/ops/recurrence.cpp).
  *
- * STREAM kernels are for the common case on GPUs of compute capability 8 and later: x alone, rows that can be copied in pieces of
- * 16 bytes (stream.h). With MASK the backward has one bit a step instead of the states. */
+ * STREAM kernels are for the common case on GPUs of compute capability 8 and later: x alone, rows
+ * that can be copied in pieces of 16 bytes (stream.h). With MASK the backward has one bit a step
+ * instead of the states. */
 #include "../neuron/neuron.h"
 #include NEURON_HEADER
 #include "../neuron/slope.h"
@@ -32,7 +35,8 @@
 #define BIND_G_IN(name, KIND) BIND_##KIND(g_in, name)
 #define BIND_G_P(name, KIND) BIND_##KIND(g_p, name)
 
-/* EACH_<kind>(member, statement): the statement for each value of a member, as `value`, number k. */
+/* EACH_<kind>(member, statement): the statement for each value of a member, as `value`, number
+ * k. */
 #define EACH_PER_NEURON(member, STATEMENT) \
   {                                        \
     real &value = member;                  \
@@ -58,11 +62,14 @@
     const column<stored> from(a.inputs[INPUT_##name], b, n);                   \
     EACH_##KIND(in.name, value = from.at ? unpack(from.read(t, k)) : REAL(0);) \
   }
-/* The same through the ring; `field` counts the values of one step, in the same order as FETCH_INPUT put them there. */
-#define FETCH_INPUT(name, KIND)                                                                                 \
-  {                                                                                                             \
-    const column<stored> from(a.inputs[INPUT_##name], b, n);                                                    \
-    if (from.at) EACH_##KIND(in.name, (void)value; ring.fetch(memory, field++, from, k, first_fetched, steps);) \
+/* The same through the ring; `field` counts the values of one step, in the same order as
+ * FETCH_INPUT put them there. */
+#define FETCH_INPUT(name, KIND)                                                \
+  {                                                                            \
+    const column<stored> from(a.inputs[INPUT_##name], b, n);                   \
+    if (from.at)                                                               \
+      EACH_##KIND(in.name, (void)value;                                        \
+                  ring.fetch(memory, field++, from, k, first_fetched, steps);) \
   }
 #define TAKE_INPUT(name, KIND)                                                     \
   {                                                                                \
@@ -130,8 +137,8 @@
     const column<real> to(a.grad_params[PARAM_##name], b, n); \
     if (to.at) EACH_##KIND(g_p.name, to.write(0, k, value);)  \
   }
-/* The stash: states before each step of the chunk being replayed, but the last, in shared memory; `slot` counts the values of
- * one step. */
+/* The stash: states before each step of the chunk being replayed, but the last, in shared memory;
+ * `slot` counts the values of one step. */
 #define STASH(name, KIND) EACH_##KIND(s.name, stash[(u * values + slot++) * THREADS] = value;)
 #define STREAM_STASH(name, KIND) EACH_##KIND(s.name, stash(slot++ + u * values) = value;)
 #define STREAM_UNSTASH(name, KIND) EACH_##KIND(s.name, value = stash(slot++ + u * values);)
@@ -189,7 +196,10 @@ struct constant {
 };
 
 #if !NEURON_MASKABLE
-__device__ __forceinline__ int usual_neuron(const struct options *, const struct params *) { return 1; }
+__device__ __forceinline__ int neuron_reciprocal_fits(const struct options *,
+                                                      const struct params *) {
+  return 1;
+}
 #endif
 
 template <int SYN, bool PLAIN>
@@ -301,7 +311,8 @@ __global__ void __launch_bounds__(THREADS) backward_kernel(const lif_args a, rin
       ADD_GRAD_SPIKES(g_out)
       NEURON_STATES(ADD_GRAD_RECORD)
       const struct kept kept = keep(S, &o, &p, &s, &in);
-      step_backward(S, &o, &p, &kept, &s, &in, slope_of_step(&o, &p, &kept), g_out, &g, &g, &g_in, &g_p);
+      step_backward(S, &o, &p, &kept, &s, &in, slope_of_step(&o, &p, &kept), g_out, &g, &g, &g_in,
+                    &g_p);
       NEURON_INPUTS(WRITE_GRAD_INPUT)
       WRITE_GRAD_RECURRENT
     }
@@ -343,7 +354,8 @@ __global__ void __launch_bounds__(THREADS) backward_kernel(const lif_args a, rin
         const real g_out = grad_out.at ? ring.take(memory, u, field) : REAL(0);
         NEURON_STATES(ADD_GRAD_RECORD)
         const struct kept kept = keep(S, &o, &p, &s, &in);
-        step_backward(S, &o, &p, &kept, &s, &in, slope_of_step(&o, &p, &kept), g_out, &g, &g, &g_in, &g_p);
+        step_backward(S, &o, &p, &kept, &s, &in, slope_of_step(&o, &p, &kept), g_out, &g, &g, &g_in,
+                      &g_p);
         NEURON_INPUTS(WRITE_GRAD_INPUT)
       }
     }
@@ -386,8 +398,8 @@ __global__ void __launch_bounds__(THREADS) masked_backward_kernel(const lif_args
 
 #include "stream_loop.h"
 
-/* Starts a kernel with as deep a ring as it needs and the GPU's shared memory allows. `fields`: values of a time step in the ring;
- * `stashed`: of one in the stash. */
+/* Starts a kernel with as deep a ring as it needs and the GPU's shared memory allows. `fields`:
+ * values of a time step in the ring; `stashed`: of one in the stash. */
 template <class Kernel>
 static int start(Kernel kernel, const lif_args *a, lif_stream stream, int fields, int stashed) {
   const struct gpu *gpu = this_gpu();
@@ -396,23 +408,28 @@ static int start(Kernel kernel, const lif_args *a, lif_stream stream, int fields
   const int64_t chunks = (a->T + CHUNK - 1) / CHUNK;
   const int steps = (int)(a->T < CHUNK ? a->T : CHUNK);
   ring ring = {nullptr, 1, fields, steps > 0 ? (steps - 1) * stashed * THREADS : 0};
-  const size_t before = sizeof(real) * (size_t)ring.before, chunk = sizeof(stored) * THREADS * (size_t)(steps * fields);
-  while (ring.depth < DEEPEST && ring.depth < chunks && before + (size_t)(ring.depth + 1) * chunk <= (size_t)gpu->block_shared)
+  const size_t before = sizeof(real) * (size_t)ring.before,
+               chunk = sizeof(stored) * THREADS * (size_t)(steps * fields);
+  while (ring.depth < DEEPEST && ring.depth < chunks &&
+         before + (size_t)(ring.depth + 1) * chunk <= (size_t)gpu->block_shared)
     ring.depth++;
   const size_t shared = before + (size_t)ring.depth * chunk;
-  if (shared > 48 * 1024) error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+  if (shared > 48 * 1024)
+    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
   if (error != cudaSuccess) return (int)error;
   kernel<<<(unsigned)((a->B * a->N + THREADS - 1) / THREADS), THREADS, shared, stream>>>(*a, ring);
   return (int)cudaGetLastError();
 }
 
-template <int SYN, bool PLAIN = SYN<0> static int launch(const lif_args *a, lif_stream stream, bool backward) {
+template <int SYN, bool PLAIN = SYN<0> static int launch(const lif_args *a, lif_stream stream,
+                                                         bool backward) {
   constexpr int values = 0 NEURON_STATES(COUNT_VALUES);
   int fields = 0;
   if constexpr ((SYN == 0 || SYN == 1) && LIF_STORAGE != LIF_FLOAT64) {
     if (!PLAIN && can_stream(a, backward)) return launch_stream<SYN>(a, stream, backward);
   }
-  if ((a->checkpoint_interval == 1 || a->recurrence.weights) && !PLAIN) return launch<SYN, true>(a, stream, backward);
+  if ((a->checkpoint_interval == 1 || a->recurrence.weights) && !PLAIN)
+    return launch<SYN, true>(a, stream, backward);
   if (!PLAIN)
     for (int f = 0; f < INPUT_COUNT; f++)
       if (a->inputs[f].data) fields += lif_width(input_kinds[f], a->S);
@@ -441,4 +458,5 @@ static int launch_any(const lif_args *a, lif_stream stream, bool backward) {
 static int forward(const lif_args *a, lif_stream stream) { return launch_any(a, stream, false); }
 static int backward(const lif_args *a, lif_stream stream) { return launch_any(a, stream, true); }
 
-extern "C" const struct lif_cuda_kernels LIF_CUDA_KERNELS(NEURON, LIF_STORAGE) = {forward, backward, WORKSPACE_FIELDS};
+extern "C" const struct lif_cuda_kernels LIF_CUDA_KERNELS(NEURON, LIF_STORAGE) = {forward, backward,
+                                                                                  WORKSPACE_FIELDS};

@@ -1,31 +1,36 @@
-/* Leaky integrate-and-fire with S exponential synapses a neuron; S = 0: the input goes straight to the membrane.
+/* Leaky integrate-and-fire with S exponential synapses per neuron; with S = 0 the input goes
+ * straight to the membrane. In each step:
  *
- *   i_k = ((i_k + x_k) + rec_k) * decay_syn_k            for each synapse k: this step's input decays at once
+ *   i_k = ((i_k + x_k) + rec_k) * decay_syn_k            for each synapse k
  *   v   = ((v * decay_mem + sum_k i_k) + noise) + bias
- *   n   = [v >= threshold] * floor(v / threshold), at most max_spikes
+ *   n   = [v >= threshold] * floor(v / threshold)        at most max_spikes
  *   v   = v - n * threshold                              not detached
  *
- * Source: Rockpool's LIFTorch (S >= 1) and LIFNeuronTorch (S = 0), with their order of operations. */
+ * Source: Rockpool's LIFTorch (S >= 1) and LIFNeuronTorch (S = 0), with their order of operations.
+ */
 #include "neuron.h"
 
-#define NEURON_DEFAULT_SURROGATE LIF_SURROGATE_step_pwl
+#define NEURON_LIBRARY_SURROGATE LIF_SURROGATE_step_pwl
 #define NEURON_SPIKING 1
 #define NEURON_RECURRENT 1
 #define NEURON_MASKABLE 1
 #define NEURON_MAX_SYNAPSES (-1)
-#define NEURON_INPUTS(FIELD) FIELD(x, PER_CURRENT) FIELD(noise, OPTIONAL_PER_NEURON) FIELD(rec, RECURRENT)
-#define NEURON_PARAMS(FIELD) \
-  FIELD(decay_mem, PER_NEURON) FIELD(decay_syn, PER_SYNAPSE) FIELD(threshold, PER_NEURON) FIELD(bias, OPTIONAL_PER_NEURON)
+#define NEURON_INPUTS(FIELD) \
+  FIELD(x, PER_CURRENT) FIELD(noise, OPTIONAL_PER_NEURON) FIELD(rec, RECURRENT)
+#define NEURON_PARAMS(FIELD)   \
+  FIELD(decay_mem, PER_NEURON) \
+  FIELD(decay_syn, PER_SYNAPSE) FIELD(threshold, PER_NEURON) FIELD(bias, OPTIONAL_PER_NEURON)
 #define NEURON_STATES(FIELD) FIELD(v, PER_NEURON) FIELD(i, PER_SYNAPSE)
 #define NEURON_KEPT(FIELD) FIELD(v) /* membrane potential before the reset */
 #define NEURON_OPTIONS(OPTION) OPTION(max_spikes)
-#define NEURON_USUAL(OPTION_IS, LEFT_OUT) LEFT_OUT(bias)
+#define NEURON_COMMON(OPTION_IS, LEFT_OUT) LEFT_OUT(bias)
 
 NEURON_STRUCTS
 
-/* The membrane potential before the reset, and, if wanted, the synaptic currents after this step. (A test of the pointer in place
- * of `wanted` would be made for every neuron.) */
-LIF_FN real membrane(int S, const struct params *p, const struct states *s, const struct inputs *in, int wanted, real *currents) {
+/* The membrane potential before the reset and, if wanted, the synaptic currents after this step. (A
+ * test of the pointer instead of `wanted` would be made for every neuron.) */
+LIF_FN real membrane(int S, const struct params *p, const struct states *s, const struct inputs *in,
+                     int wanted, real *currents) {
   real total = in->x[0] + in->rec[0];
   for (int k = 0; k < S; k++) {
     const real current = ((s->i[k] + in->x[k]) + in->rec[k]) * p->decay_syn[k];
@@ -35,8 +40,9 @@ LIF_FN real membrane(int S, const struct params *p, const struct states *s, cons
   return ((s->v * p->decay_mem + total) + in->noise) + p->bias;
 }
 
-LIF_FN real step_masked(int S, const struct options *o, const struct params *p, const struct states *s, const struct inputs *in,
-                        struct states *next, int *open) {
+LIF_FN real step_masked(int S, const struct options *o, const struct params *p,
+                        const struct states *s, const struct inputs *in, struct states *next,
+                        int *open) {
   const real v = membrane(S, p, s, in, 1, next->i);
   const real n = spike_count(o, v, p->threshold, PER_THRESHOLD(p), OPTION(o, max_spikes));
   *open = window_is_open(o, v, p->threshold);
@@ -44,15 +50,18 @@ LIF_FN real step_masked(int S, const struct options *o, const struct params *p, 
   return n;
 }
 
-LIF_FN real step(int S, const struct options *o, const struct params *p, const struct states *s, const struct inputs *in,
-                 struct states *next) {
+LIF_FN real step(int S, const struct options *o, const struct params *p, const struct states *s,
+                 const struct inputs *in, struct states *next) {
   int open;
   return step_masked(S, o, p, s, in, next, &open);
 }
 
-LIF_FN int usual_neuron(const struct options *o, const struct params *p) { return usual(p->threshold, OPTION(o, max_spikes)); }
+LIF_FN int neuron_reciprocal_fits(const struct options *o, const struct params *p) {
+  return reciprocal_fits(p->threshold, OPTION(o, max_spikes));
+}
 
-/* Adjoints of the membrane potential before the reset: what comes through the spikes, and all of it. */
+/* Adjoints of the membrane potential before the reset: `fired` is the part that comes through the
+ * spikes, `v` the whole. */
 struct adjoint {
   real fired, v;
 };
@@ -64,23 +73,26 @@ LIF_FN struct adjoint adjoint(const struct params *p, real slope, real g_out, re
   return a;
 }
 
-/* The way back through decays and sums, which needs nothing of the forward. */
-LIF_FN void propagate(int S, const struct params *p, struct adjoint a, const struct states *g_next, struct states *g,
-                      struct inputs *g_in) {
+/* The backward of decays and sums, which needs nothing from the forward. */
+LIF_FN void propagate(int S, const struct params *p, struct adjoint a, const struct states *g_next,
+                      struct states *g, struct inputs *g_in) {
   g_in->noise = a.v;
   if (S == 0) g_in->x[0] = a.v;
   for (int k = 0; k < S; k++) g_in->x[k] = g->i[k] = (g_next->i[k] + a.v) * p->decay_syn[k];
   g->v = a.v * p->decay_mem;
 }
 
-LIF_FN void step_backward_masked(int S, const struct params *p, int open, real g_out, const struct states *g_next, struct states *g,
+LIF_FN void step_backward_masked(int S, const struct params *p, int open, real g_out,
+                                 const struct states *g_next, struct states *g,
                                  struct inputs *g_in) {
-  propagate(S, p, adjoint(p, window_slope(open, PER_THRESHOLD(p)), g_out, g_next->v), g_next, g, g_in);
+  propagate(S, p, adjoint(p, window_slope(open, PER_THRESHOLD(p)), g_out, g_next->v), g_next, g,
+            g_in);
 }
 
 LIF_FN real most_spikes(const struct options *o) { return OPTION(o, max_spikes); }
 
-LIF_FN struct kept keep(int S, const struct options *o, const struct params *p, const struct states *s, const struct inputs *in) {
+LIF_FN struct kept keep(int S, const struct options *o, const struct params *p,
+                        const struct states *s, const struct inputs *in) {
   const struct kept c = {membrane(S, p, s, in, 0, 0)};
   (void)o;
   return c;
@@ -91,16 +103,18 @@ LIF_FN struct point spike_point(const struct params *p, const struct kept *c) {
   return at;
 }
 
-LIF_FN void step_backward(int S, const struct options *o, const struct params *p, const struct kept *c, const struct states *s,
-                          const struct inputs *in, struct slope spike, real g_out, const struct states *g_next, struct states *g,
-                          struct inputs *g_in, struct params *g_p) {
+LIF_FN void step_backward(int S, const struct options *o, const struct params *p,
+                          const struct kept *c, const struct states *s, const struct inputs *in,
+                          struct slope spike, real g_out, const struct states *g_next,
+                          struct states *g, struct inputs *g_in, struct params *g_p) {
   const struct adjoint a = adjoint(p, spike.v, g_out, g_next->v);
   if (o->param_gradients) {
     const real n = spike_count(o, c->v, p->threshold, PER_THRESHOLD(p), OPTION(o, max_spikes));
     g_p->threshold += a.fired * spike.to_threshold - g_next->v * n;
     g_p->decay_mem += a.v * s->v;
     g_p->bias += a.v;
-    for (int k = 0; k < S; k++) g_p->decay_syn[k] += (g_next->i[k] + a.v) * ((s->i[k] + in->x[k]) + in->rec[k]);
+    for (int k = 0; k < S; k++)
+      g_p->decay_syn[k] += (g_next->i[k] + a.v) * ((s->i[k] + in->x[k]) + in->rec[k]);
   }
   propagate(S, p, a, g_next, g, g_in);
 }

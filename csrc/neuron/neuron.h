@@ -1,32 +1,49 @@
-// clang-format off
-/* What a neuron's header may rely on, and what it must say.
+/* What a neuron's header may use, and what it must define.
  *
- * A neuron says, in its own header:
- *   NEURON_SPIKING             1 if it has a spike function, hence takes a surrogate
- *   NEURON_DEFAULT_SURROGATE   the one that most will use, for which CUDA has kernels of its own; -1 for none
- *   NEURON_MAX_SYNAPSES        largest number of synapses; -1: any
- *   NEURON_RECURRENT           1 if recurrent weights may feed its output back; then its last input is FIELD(rec, RECURRENT),
- *                              which the loop computes. It is added to x, so that the adjoint of x is its adjoint too
- *   NEURON_MASKABLE            1 if one bit a step is enough for the backward, where the surrogate is a window and no parameter
- *                              needs a gradient; then it also has step_masked, which tells the bit, step_backward_masked and
- *                              usual_neuron
- *   NEURON_INPUTS, NEURON_PARAMS, NEURON_STATES, NEURON_OPTIONS: lists of its fields
- *   NEURON_KEPT                what of a step the way back needs, where no parameter needs a gradient: numbers, FIELD(name).
- *                              Of a neuron that needs none there nothing is saved
- *   NEURON_USUAL               the options and the parameters left out that kernels have as constants: OPTION_IS(name, value) and
- *                              LEFT_OUT(name)
- *   NEURON_STRUCTS             (as it stands: it makes the structs below from the lists)
- *   step                       (parameters, state, inputs) -> next state, output
- *   keep                       (parameters, state, inputs) -> what is kept of the step
- *   step_backward              its adjoint: (the same, what was kept, the spike's slope, adjoints of output and next state) ->
- *                              adjoints of state and inputs; adjoints of parameters are added to what is there. For these alone
- *                              it reads the state and x
- *   spike_point, most_spikes   if it spikes: where step_backward's slope is to be taken, (parameters, what was kept) -> membrane
- *                              potential and threshold (struct point), and the most spikes of a step
- * A translation unit holds one neuron, so the names carry no prefix. A member PER_NEURON is a number, a member
- * PER_SYNAPSE or PER_CURRENT points to one number a synapse. g and g_next may be the same struct, and so may s and next:
- * read a member of the second before writing that of the first. */
-// clang-format on
+ * A neuron defines in its own header:
+ *
+ * NEURON_SPIKING: 1 if it has a spike function and so takes a surrogate.
+ *
+ * NEURON_LIBRARY_SURROGATE: the surrogate of the library that the neuron comes from. The loops are
+ * compiled with it as a constant. -1 for none.
+ *
+ * NEURON_MAX_SYNAPSES: the largest number of synapses; -1: any.
+ *
+ * NEURON_RECURRENT: 1 if recurrent weights may feed its output back. Its last input is then
+ * FIELD(rec, RECURRENT), which the loop computes. The neuron adds rec to x, so that rec has the
+ * same adjoint as x.
+ *
+ * NEURON_MASKABLE: 1 if one bit per step is enough for the backward, where the surrogate is a
+ * window and no parameter needs a gradient. The neuron then also defines step_masked, which tells
+ * the bit, step_backward_masked, and neuron_reciprocal_fits.
+ *
+ * NEURON_INPUTS, NEURON_PARAMS, NEURON_STATES, NEURON_OPTIONS: the lists of its fields.
+ *
+ * NEURON_KEPT: the numbers of a step that the backward needs where no parameter needs a gradient,
+ * each FIELD(name). If there are none, nothing is saved.
+ *
+ * NEURON_COMMON: its common case, that is the options and left-out parameters with which the loops
+ * are also compiled as constants: OPTION_IS(name, value) and LEFT_OUT(name).
+ *
+ * NEURON_STRUCTS, written as it is: it makes the structs below from the lists.
+ *
+ * step: (parameters, state, inputs) -> next state, output.
+ *
+ * keep: (parameters, state, inputs) -> what is kept of the step.
+ *
+ * step_backward, the adjoint of step: (the same, what was kept, the spike's slope, adjoints of
+ * output and next state) -> adjoints of state and inputs. It adds the adjoints of parameters to
+ * what is there; only for these it reads the state and x.
+ *
+ * spike_point, if it spikes: (parameters, what was kept) -> the membrane potential and threshold
+ * (struct point) at which the slope for step_backward is taken.
+ *
+ * most_spikes, if it spikes: (options) -> the largest number of spikes per step.
+ *
+ * A translation unit holds one neuron, so the names carry no prefix. A member PER_NEURON is a
+ * number; a member PER_SYNAPSE or PER_CURRENT points to one number per synapse. g and g_next may be
+ * the same struct, and so may s and next: read a member of g_next or s before you write that member
+ * of g or next. */
 #ifndef LIF_NEURON_H
 #define LIF_NEURON_H
 
@@ -68,8 +85,9 @@
   enum { NEURON_STATES(LIF_STATE_INDEX) STATE_COUNT }; \
   enum { NEURON_OPTIONS(LIF_OPTION_INDEX) OPTION_COUNT };
 
-/* 1 / threshold: the same in every step. CUDA's compiler takes the division out of the loop over time; the CPU's loop over neurons
- * is inside that, so there the loop divides once a tile. */
+/* 1 / threshold is the same in every step. CUDA's compiler takes the division out of the loop over
+ * time. On the CPU the loop over neurons is inside the loop over time, so cpu/loop.c divides once
+ * per tile. */
 #ifdef __CUDACC__
 #define LIF_CONSTANTS
 #define PER_THRESHOLD(params) (REAL(1) / (params)->threshold)
@@ -82,15 +100,17 @@
 #define INPUT_GIVEN(options, name) ((options)->inputs_given >> INPUT_##name & 1)
 #define PARAM_GIVEN(options, name) ((options)->params_given >> PARAM_##name & 1)
 
-/* The neuron's usual case, NEURON_USUAL(OPTION_IS, LEFT_OUT): asked of a launch `a`, and told to the compiler. */
+/* What to pass to NEURON_COMMON(OPTION_IS, LEFT_OUT): IS_... ask whether a launch `a` is the
+ * neuron's common case, SET_... tell the compiler that it is. */
 #define IGNORE_OPTION(name, constant)
-#define IS_USUAL_OPTION(name, constant) &&a->options.values[OPTION_##name] == (constant)
+#define IS_COMMON_OPTION(name, constant) &&a->options.values[OPTION_##name] == (constant)
 #define IS_LEFT_OUT(name) &&!(a->options.params_given >> PARAM_##name & 1)
-#define SET_USUAL_OPTION(name, constant) o.values[OPTION_##name] = REAL(constant);
+#define SET_COMMON_OPTION(name, constant) o.values[OPTION_##name] = REAL(constant);
 #define SET_NOT_GIVEN(name) o.params_given &= ~(1 << PARAM_##name);
-#define SET_LEFT_OUT(name) p.name = REAL(-0.0); /* adding it changes nothing, so the compiler drops it */
+#define SET_LEFT_OUT(name) \
+  p.name = REAL(-0.0); /* adding it changes nothing, so the compiler drops it */
 
-/* For files compiled once a neuron, with -DNEURON=<name>. */
+/* For files compiled once per neuron, with -DNEURON=<name>. */
 #define LIF_STRING_(token) #token
 #define LIF_STRING(token) LIF_STRING_(token)
 #define LIF_JOIN_(a, b) a##b

@@ -1,8 +1,9 @@
-/* The arithmetic every neuron is written in.
+/* The arithmetic in which every neuron is written.
  *
- * `real` is float or double, fixed for the whole translation unit by LIF_REAL (32 or 64). The same text is compiled by
- * the C compiler and by nvcc. Spikes are decided by rounding, so both compilers must perform exactly the operations
- * written here: no contraction to fused multiply-add, no reassociation, true division (setup.py holds the flags). */
+ * `real` is float or double, fixed for the whole translation unit by LIF_REAL (32 or 64). The C
+ * compiler and nvcc compile the same text. Rounding decides spikes, so both compilers must perform
+ * exactly the operations written here: no contraction to fused multiply-add, no reassociation, true
+ * division (csrc/compile.py holds the flags). */
 #ifndef LIF_REAL_H
 #define LIF_REAL_H
 
@@ -10,7 +11,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* LIF_COLD_FN: kept out of line on CUDA, where the loops are unrolled and instructions have to be fetched. */
+/* LIF_COLD_FN: not inlined on CUDA, because the loops there are unrolled and more instructions take
+ * longer to fetch. */
 #ifdef __CUDACC__
 #define LIF_FN static __device__ __forceinline__
 #define LIF_COLD_FN static __device__ __noinline__
@@ -51,14 +53,15 @@ LIF_FN real real_trunc(real x) {
 #endif
 }
 
-/* Whether the processor compiled for has an instruction for real_fma; without one it would be a call. */
+/* Whether the target processor has an instruction for real_fma. Without one it would be a function
+ * call. */
 #if defined(__CUDACC__) || defined(__FMA__) || defined(__ARM_FEATURE_FMA)
 #define LIF_FMA 1
 #else
 #define LIF_FMA 0
 #endif
 
-/* x * y + z rounded once: nowhere but where that is meant. */
+/* x * y + z rounded once. Use it only where that is intended. */
 LIF_FN real real_fma(real x, real y, real z) {
 #if LIF_REAL == 64
   return fma(x, y, z);
@@ -67,8 +70,8 @@ LIF_FN real real_fma(real x, real y, real z) {
 #endif
 }
 
-/* x * y + z. `exact`: x * y needs no rounding, as where x is 0 or 1, and a fused multiply-add has then the same bits: on CUDA it
- * is one instruction in place of two. */
+/* x * y + z. `exact` says that x * y needs no rounding, for example because x is 0 or 1. A fused
+ * multiply-add then gives the same bits; on CUDA it is one instruction instead of two. */
 LIF_FN real add_product(int exact, real x, real y, real z) {
 #ifdef __CUDACC__
   if (exact) return real_fma(x, y, z);
@@ -76,14 +79,15 @@ LIF_FN real add_product(int exact, real x, real y, real z) {
   return (void)exact, x * y + z;
 }
 
-/* 1 / x. On CUDA without the branch that a division has for numbers of extreme size, and that the compiler cannot schedule around:
- * one step of Newton's from the approximate reciprocal, as in the division. The same bits as 1 / x where neither x nor that is
- * below the smallest normal number; else 0 or infinite. */
+/* 1 / x. CUDA's division has a branch for numbers of extreme size, and the compiler cannot schedule
+ * around it. This function has no branch: it takes one Newton step from the approximate reciprocal,
+ * as the division does. It gives the same bits as 1 / x where neither x nor 1 / x is below the
+ * smallest normal number; else it gives 0 or infinity. */
 LIF_FN real real_inverse(real x) {
 #if defined(__CUDACC__) && LIF_REAL == 32
   float near;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(near) : "f"(x));
-  const float error = fmaf(x, near, -1.0f); /* not a number where near is infinite, or x */
+  const float error = fmaf(x, near, -1.0f); /* NaN where near or x is infinite */
   return fabsf(error) < 1.0f ? fmaf(near, -error, near) : near;
 #else
   return REAL(1) / x;
@@ -110,8 +114,9 @@ LIF_FN real real_from_bits(real_bits bits) {
   return x;
 }
 
-/* yes ? a : b, where `yes` (0 or 1) is the same for every neuron: an option. On the CPU a select on such a condition would keep GCC
- * from vectorising the loop over neurons, a blend of bits does not; on CUDA the side that is not chosen is not computed. */
+/* yes ? a : b, where `yes` (0 or 1) is an option and so the same for every neuron. On the CPU it
+ * blends bits, because a select on such a condition would keep GCC from vectorising the loop over
+ * neurons. On CUDA the side that is not chosen is not computed. */
 #ifdef __CUDACC__
 #define choose(yes, a, b) ((yes) ? (a) : (b))
 #else
@@ -121,11 +126,15 @@ LIF_FN real choose(int yes, real a, real b) {
 }
 #endif
 
-/* e^x for x <= 0 within 2 units in the last place, 0 where that is below the smallest normal number; NaN stays NaN.
- * libm's exp is a call that does not vectorise and whose last bit differs from CUDA's, so: x = k ln2 + r, |r| <= ln2/2, and
- * e^r = 1 + r + r^2 q(r), where the polynomial q makes the largest relative error as small as it can be (Remez; below a tenth of a
- * rounding error). Adding a large number with 1.5 * 2^mantissa in it rounds to an integer and leaves that in the low bits; as it
- * holds the exponent's bias too, they are those of 2^k. */
+/* e^x for x <= 0 within 2 units in the last place; 0 where e^x is below the smallest normal number;
+ * NaN stays NaN. libm's exp is a call that does not vectorise, and its last bit differs from
+ * CUDA's.
+ *
+ * Method: x = k ln2 + r, |r| <= ln2/2, and e^r = 1 + r + r^2 q(r). The polynomial q makes the
+ * largest relative error as small as it can be (Remez; below a tenth of a rounding error).
+ * round_to_integer contains 1.5 * 2^mantissa: adding it rounds to an integer and leaves that
+ * integer in the low bits. It contains the exponent's bias too, so these low bits are the exponent
+ * of 2^k. */
 LIF_FN real real_exp(real x) {
 #if LIF_REAL == 64
   const real lowest = -708.396418532264106, log2e = 1.4426950408889634;
@@ -152,7 +161,8 @@ LIF_FN real real_exp(real x) {
   q = q * square + (1.66665205735686904e-1f * r + 4.99999934438825999e-1f);
 #endif
   const real sum = (q * square + r) + REAL(1);
-  const real power = real_from_bits((real_bits)((uint64_t)real_to_bits(shifted) << REAL_MANTISSA_BITS));
+  const real power =
+      real_from_bits((real_bits)((uint64_t)real_to_bits(shifted) << REAL_MANTISSA_BITS));
   return x < lowest ? REAL(0) : sum * power;
 }
 

@@ -1,12 +1,14 @@
-/* The slope of a neuron's spike in one step: what step_backward is told. Included behind the neuron's header. */
+/* slope_of_step: the slope of a neuron's spike in one step, which the loops pass to step_backward.
+ * Included after the neuron's header. */
 #ifndef LIF_SLOPE_H
 #define LIF_SLOPE_H
 
 #if NEURON_SPIKING
-LIF_FN struct slope slope_of_step(const struct options *o, const struct params *p, const struct kept *c) {
+LIF_FN struct slope slope_of_step(const struct options *o, const struct params *p,
+                                  const struct kept *c) {
   return surrogate_slope(o, spike_point(p, c), most_spikes(o));
 }
-#else /* there is none, and nobody asks for it */
+#else /* a neuron without spikes: no slope, and nobody uses it */
 LIF_FN real most_spikes(const struct options *o) { return (void)o, REAL(0); }
 
 LIF_FN struct point spike_point(const struct params *p, const struct kept *c) {
@@ -15,7 +17,8 @@ LIF_FN struct point spike_point(const struct params *p, const struct kept *c) {
   return nowhere;
 }
 
-LIF_FN struct slope slope_of_step(const struct options *o, const struct params *p, const struct kept *c) {
+LIF_FN struct slope slope_of_step(const struct options *o, const struct params *p,
+                                  const struct kept *c) {
   const struct slope none = {REAL(0), REAL(0)};
   (void)o, (void)p, (void)c;
   return none;

@@ -1,64 +1,48 @@
-/* Surrogate gradients: what takes the place of the derivative of a spike by the membrane potential v and the threshold.
+/* Surrogate gradients: what replaces the derivative of a spike with respect to the membrane
+ * potential v and to the threshold.
  *
- * One line of the table below is all the rest of the project needs to know of a surrogate; its two functions stand above:
- *   <name>_slope   its derivative by v, and the factor from it to that by the threshold
- *   <name>_smooth  an antiderivative (by v) of the slope, which takes the spike's place in gradient checks
- * p holds the surrogate's parameters in the table's order, per their reciprocals; max_spikes is the neuron's bound on spikes a
- * step. A slope need not round as the reference's does, for no spike depends on it, but must be the same on every device. So
- * where it divides by what stays the same it multiplies with a reciprocal, made once: a division takes longer than an
- * exponential. Reciprocals are accurate and finite, and the same everywhere, of magnitudes from 1e-37 to 1e37 (float64: 1e-307 to
- * 1e307); beyond, CUDA's are 0 or infinite where the CPU's need not be (real_inverse). */
+ * The rest of the project knows a surrogate only by its line in the table below (LIF_SURROGATES).
+ * Its two functions stand above the table:
+ *   <name>_slope   its derivative with respect to v, and the factor from that derivative to the one
+ *                  with respect to the threshold
+ *   <name>_smooth  an antiderivative of the slope with respect to v, which replaces the spike in
+ *                  gradient checks
+ * p holds the surrogate's parameters in the table's order, per their reciprocals; max_spikes is the
+ * neuron's bound on spikes per step.
+ *
+ * A slope must be the same on every device. It need not round as the reference's does, because no
+ * spike depends on it. So instead of a division by what stays the same it multiplies by a
+ * reciprocal that is made once: a division takes longer than an exponential. Reciprocals of
+ * magnitudes from 1e-37 to 1e37 (float64: 1e-307 to 1e307) are accurate, finite and the same
+ * everywhere. Beyond, CUDA's are 0 or infinite where the CPU's need not be (real_inverse). */
 #ifndef LIF_SURROGATE_H
 #define LIF_SURROGATE_H
 
-/* struct lif_options in the precision computed in; made once a launch or row. */
-struct options {
-  int surrogate, smooth, param_gradients, inputs_given, params_given;
-  int usual; /* threshold and max_spikes are known to be of usual size (spike.h) */
-#ifndef __CUDACC__
-  int few; /* counts are taken to be below two; the loop looks afterwards whether they were (cpu/row.h) */
-#endif
-  real surrogate_params[LIF_MAX_SURROGATE_PARAMS];
-  real per_surrogate_param[LIF_MAX_SURROGATE_PARAMS]; /* their reciprocals */
-  real values[LIF_MAX_OPTIONS];
-};
-
-LIF_FN struct options in_precision(const struct lif_options *given) {
-  struct options o;
-  o.surrogate = given->surrogate;
-  o.smooth = given->smooth;
-  o.param_gradients = given->param_gradients;
-  o.inputs_given = given->inputs_given;
-  o.params_given = given->params_given;
-  o.usual = 0;
-#ifndef __CUDACC__
-  o.few = 0;
-#endif
-  for (int k = 0; k < LIF_MAX_SURROGATE_PARAMS; k++) {
-    o.surrogate_params[k] = (real)given->surrogate_params[k];
-    o.per_surrogate_param[k] = REAL(1) / o.surrogate_params[k];
-  }
-  for (int k = 0; k < LIF_MAX_OPTIONS; k++) o.values[k] = (real)given->values[k];
-  return o;
-}
+#include "options.h"
 
 struct slope {
-  real v, to_threshold; /* the derivative by v, and what makes of it that by the threshold: a factor */
+  real v, to_threshold; /* v: the derivative with respect to v. v * to_threshold: that with respect
+                           to the threshold */
 };
 
-/* Where a slope is taken. `fixed` is a constant of the neuron: whether its threshold is a parameter. The reciprocal is then the
- * same in all steps, and known; where it is not, those surrogates divide that need it. */
+/* Where a slope is taken. `fixed` is a constant of the neuron: 1 if its threshold is a parameter
+ * and so the same in all steps. per_threshold is then its reciprocal. If it is not fixed, the
+ * surrogates that need the reciprocal compute it. */
 struct point {
   real v, threshold;
   int fixed;
   real per_threshold;
 };
 
-LIF_FN real inverse_threshold(struct point at) { return at.fixed ? at.per_threshold : real_inverse(at.threshold); }
+LIF_FN real inverse_threshold(struct point at) {
+  return at.fixed ? at.per_threshold : real_inverse(at.threshold);
+}
 
 /* Rockpool's StepPWL: a window open above threshold - p[0]. */
-LIF_FN struct slope step_pwl_slope(struct point at, const real *p, const real *per, real max_spikes) {
-  const real open = at.v >= at.threshold - p[0] ? REAL(1) : REAL(0), per_threshold = inverse_threshold(at);
+LIF_FN struct slope step_pwl_slope(struct point at, const real *p, const real *per,
+                                   real max_spikes) {
+  const real open = at.v >= at.threshold - p[0] ? REAL(1) : REAL(0),
+             per_threshold = inverse_threshold(at);
   struct slope d;
   (void)per, (void)max_spikes;
   d.v = per_threshold * open;
@@ -71,8 +55,9 @@ LIF_FN real step_pwl_smooth(real v, real threshold, const real *p, real max_spik
   return v >= threshold - p[0] ? v / threshold : REAL(0);
 }
 
-/* Rockpool's PeriodicExponential: an exponential of width p[0] round every multiple of the threshold. Between two of them |offset|
- * is the same seen from either, so a count that rounding has moved by one does no harm. */
+/* Rockpool's PeriodicExponential: an exponential of width p[0] around every multiple of the
+ * threshold. Halfway between two multiples |offset| is the same from both, so it does no harm if
+ * rounding moves the count by one. */
 LIF_FN real periodic_exponential_offset(struct point at, real max_spikes, real *periods) {
   const real half = at.threshold * REAL(0.5), shifted = at.v - half;
   const real count = real_floor(shifted * inverse_threshold(at));
@@ -82,9 +67,11 @@ LIF_FN real periodic_exponential_offset(struct point at, real max_spikes, real *
   return (shifted - *periods * at.threshold) - half;
 }
 
-LIF_FN struct slope periodic_exponential_slope(struct point at, const real *p, const real *per, real max_spikes) {
+LIF_FN struct slope periodic_exponential_slope(struct point at, const real *p, const real *per,
+                                               real max_spikes) {
   real periods;
-  const real offset = periodic_exponential_offset(at, max_spikes, &periods), per_threshold = inverse_threshold(at);
+  const real offset = periodic_exponential_offset(at, max_spikes, &periods),
+             per_threshold = inverse_threshold(at);
   struct slope d;
   (void)p;
   d.v = real_exp(-real_abs(offset) * per[0]) * per_threshold;
@@ -107,14 +94,17 @@ LIF_FN real periodic_exponential_smooth(real v, real threshold, const real *p, r
   return (periods * period + laplace_integral(offset, p[0])) / threshold;
 }
 
-/* The others are functions of v - threshold, or were written as if they were: the threshold gets the negative of what v gets. */
+/* The surrogates below are functions of v - threshold, or were written as if they were: the
+ * derivative with respect to the threshold is the negative of that with respect to v. */
 LIF_FN struct slope of_difference(real by_v) {
   const struct slope d = {by_v, REAL(-1)};
   return d;
 }
 
-/* SuperSpike (Zenke & Ganguli 2018, Neural Computation 30:1514): a fast sigmoid's derivative, of steepness p[0], times p[1]. */
-LIF_FN struct slope super_spike_slope(struct point at, const real *p, const real *per, real max_spikes) {
+/* SuperSpike (Zenke & Ganguli 2018, Neural Computation 30:1514): the derivative of a fast sigmoid
+ * of steepness p[0], times p[1]. */
+LIF_FN struct slope super_spike_slope(struct point at, const real *p, const real *per,
+                                      real max_spikes) {
   const real base = p[0] * real_abs(at.v - at.threshold) + REAL(1);
   (void)per, (void)max_spikes;
   return of_difference(p[1] * real_inverse(base * base));
@@ -125,8 +115,10 @@ LIF_FN real super_spike_smooth(real v, real threshold, const real *p, real max_s
   return p[1] * (v - threshold) / (p[0] * real_abs(v - threshold) + REAL(1));
 }
 
-/* sinabs' SingleExponential (Shrestha & Orchard 2018, SLAYER): of width p[0] thresholds and area 2 p[1]. */
-LIF_FN struct slope single_exponential_slope(struct point at, const real *p, const real *per, real max_spikes) {
+/* sinabs' SingleExponential (Shrestha & Orchard 2018, SLAYER): of width p[0] times the threshold
+ * and area 2 p[1]. */
+LIF_FN struct slope single_exponential_slope(struct point at, const real *p, const real *per,
+                                             real max_spikes) {
   const real per_width = inverse_threshold(at) * per[0];
   (void)max_spikes;
   return of_difference(p[1] * per_width * real_exp(-real_abs(at.v - at.threshold) * per_width));
@@ -140,15 +132,18 @@ LIF_FN real single_exponential_smooth(real v, real threshold, const real *p, rea
 
 LIF_FN real normal_density(real x, real mean, real per_deviation) {
   const real z = (x - mean) * per_deviation;
-  return per_deviation * REAL(0.39894228040143268) * real_exp(REAL(-0.5) * (z * z)); /* 1 / sqrt(2 pi) */
+  return per_deviation * REAL(0.39894228040143268) *
+         real_exp(REAL(-0.5) * (z * z)); /* 1 / sqrt(2 pi) */
 }
 
 LIF_FN real normal_integral(real x, real mean, real deviation) {
-  return REAL(0.5) * (REAL(1) + (real)erf((double)((x - mean) / deviation) * 0.70710678118654752)); /* 1 / sqrt(2) */
+  return REAL(0.5) * (REAL(1) + (real)erf((double)((x - mean) / deviation) *
+                                          0.70710678118654752)); /* 1 / sqrt(2) */
 }
 
 /* A normal distribution of mean p[0] and standard deviation p[1], times p[2]. */
-LIF_FN struct slope gaussian_slope(struct point at, const real *p, const real *per, real max_spikes) {
+LIF_FN struct slope gaussian_slope(struct point at, const real *p, const real *per,
+                                   real max_spikes) {
   (void)max_spikes;
   return of_difference(p[2] * normal_density(at.v - at.threshold, p[0], per[1]));
 }
@@ -158,9 +153,11 @@ LIF_FN real gaussian_smooth(real v, real threshold, const real *p, real max_spik
   return p[2] * normal_integral(v - threshold, p[0], p[1]);
 }
 
-/* MultiGaussian (Yin, Corradi & Bohte 2021, Nature Machine Intelligence 3:905) with sinabs' parameters mu, sigma, h, s, scale:
- * a positive peak between two negative ones, p[3] times as wide. */
-LIF_FN struct slope multi_gaussian_slope(struct point at, const real *p, const real *per, real max_spikes) {
+/* MultiGaussian (Yin, Corradi & Bohte 2021, Nature Machine Intelligence 3:905) with sinabs'
+ * parameters mu, sigma, h, s, scale: a positive peak between two negative ones, p[3] times as
+ * wide. */
+LIF_FN struct slope multi_gaussian_slope(struct point at, const real *p, const real *per,
+                                         real max_spikes) {
   const real x = at.v - at.threshold, per_wide = per[3] * per[1];
   const real sides = normal_density(x, p[1], per_wide) + normal_density(x, -p[1], per_wide);
   (void)max_spikes;
@@ -170,12 +167,13 @@ LIF_FN struct slope multi_gaussian_slope(struct point at, const real *p, const r
 LIF_FN real multi_gaussian_smooth(real v, real threshold, const real *p, real max_spikes) {
   const real x = v - threshold, wide = p[3] * p[1];
   (void)max_spikes;
-  return p[4] * ((REAL(1) + p[2]) * normal_integral(x, p[0], p[1]) - p[2] * normal_integral(x, p[1], wide) -
-                 p[2] * normal_integral(x, -p[1], wide));
+  return p[4] * ((REAL(1) + p[2]) * normal_integral(x, p[0], p[1]) -
+                 p[2] * normal_integral(x, p[1], wide) - p[2] * normal_integral(x, -p[1], wide));
 }
 
 /* sinabs' Heaviside: 1/threshold above threshold - p[0]. */
-LIF_FN struct slope heaviside_slope(struct point at, const real *p, const real *per, real max_spikes) {
+LIF_FN struct slope heaviside_slope(struct point at, const real *p, const real *per,
+                                    real max_spikes) {
   (void)per, (void)max_spikes;
   return of_difference(at.v >= at.threshold - p[0] ? inverse_threshold(at) : REAL(0));
 }
@@ -185,27 +183,32 @@ LIF_FN real heaviside_smooth(real v, real threshold, const real *p, real max_spi
   return v >= threshold - p[0] ? (v - (threshold - p[0])) / threshold : REAL(0);
 }
 
-/* sinabs' PeriodicExponential (Weidel & Sheik 2021, WaveSense): of width p[0], times p[1]. Above the threshold the distance to
- * the nearest multiple counts twice; halfway between two it is the same to both. */
+/* sinabs' PeriodicExponential (Weidel & Sheik 2021, WaveSense): of width p[0], times p[1]. Above
+ * the threshold the distance to the nearest multiple counts twice. Halfway between two multiples it
+ * is the same from both. */
 LIF_FN real sinabs_periodic_distance(struct point at, real *periods) {
   const real past = at.v - at.threshold;
   *periods = real_floor(at.v * inverse_threshold(at) - REAL(0.5));
   return at.v >= at.threshold ? REAL(2) * (past - *periods * at.threshold) : past;
 }
 
-LIF_FN struct slope sinabs_periodic_exponential_slope(struct point at, const real *p, const real *per, real max_spikes) {
+LIF_FN struct slope sinabs_periodic_exponential_slope(struct point at, const real *p,
+                                                      const real *per, real max_spikes) {
   real periods;
   const real distance = sinabs_periodic_distance(at, &periods);
   (void)max_spikes;
   return of_difference(p[1] * real_exp(-real_abs(distance) * per[0]));
 }
 
-LIF_FN real sinabs_periodic_exponential_smooth(real v, real threshold, const real *p, real max_spikes) {
+LIF_FN real sinabs_periodic_exponential_smooth(real v, real threshold, const real *p,
+                                               real max_spikes) {
   const struct point at = {v, threshold, 0, REAL(0)};
   real periods;
   const real integral = laplace_integral(sinabs_periodic_distance(at, &periods), p[0]);
   const real period = laplace_integral(threshold, p[0]) - laplace_integral(-threshold, p[0]);
-  const real above = p[0] + REAL(0.5) * ((integral - p[0]) + periods * period); /* p[0]: the integral up to the threshold */
+  const real above =
+      p[0] + REAL(0.5) * ((integral - p[0]) +
+                          periods * period); /* p[0]: the integral up to the threshold */
   (void)max_spikes;
   return p[1] * (v >= threshold ? above : integral);
 }
@@ -219,11 +222,14 @@ LIF_FN struct slope atan_slope(struct point at, const real *p, const real *per, 
 
 LIF_FN real atan_smooth(real v, real threshold, const real *p, real max_spikes) {
   (void)max_spikes;
-  return (real)(atan((double)(REAL(1.5707963267948966) * p[0] * (v - threshold))) * 0.31830988618379067 + 0.5); /* 1 / pi */
+  return (real)(atan((double)(REAL(1.5707963267948966) * p[0] * (v - threshold))) *
+                    0.31830988618379067 +
+                0.5); /* 1 / pi */
 }
 
 /* Logistic function of steepness p[0], moved left by p[1]. */
-LIF_FN struct slope sigmoid_slope(struct point at, const real *p, const real *per, real max_spikes) {
+LIF_FN struct slope sigmoid_slope(struct point at, const real *p, const real *per,
+                                  real max_spikes) {
   const real e = real_exp(-real_abs(p[0] * ((at.v - at.threshold) + p[1])));
   (void)per, (void)max_spikes;
   return of_difference(p[0] * e * real_inverse((REAL(1) + e) * (REAL(1) + e)));
@@ -235,8 +241,10 @@ LIF_FN real sigmoid_smooth(real v, real threshold, const real *p, real max_spike
   return (x >= REAL(0) ? REAL(1) : e) / (REAL(1) + e);
 }
 
-/* Triangle (Esser et al. 2016, PNAS 113:11441; Bellec et al. 2018): of half width p[0] and height p[1]. */
-LIF_FN struct slope triangle_slope(struct point at, const real *p, const real *per, real max_spikes) {
+/* Triangle (Esser et al. 2016, PNAS 113:11441; Bellec et al. 2018): of half width p[0] and height
+ * p[1]. */
+LIF_FN struct slope triangle_slope(struct point at, const real *p, const real *per,
+                                   real max_spikes) {
   const real height = REAL(1) - real_abs(at.v - at.threshold) * per[0];
   (void)max_spikes;
   return of_difference(height < REAL(0) ? REAL(0) : p[1] * height); /* NaN stays NaN */
@@ -249,7 +257,8 @@ LIF_FN real triangle_smooth(real v, real threshold, const real *p, real max_spik
   return p[1] * (x < REAL(0) ? tail : p[0] - tail);
 }
 
-/* name, Python class of these parameters, parameters with their defaults, whether it is a window (see lif_surrogate) */
+/* Per surrogate: name, Python class, parameters with the defaults of that class, whether it is a
+ * window (see lif_surrogate). */
 #define LIF_SURROGATES(SURROGATE)                                                           \
   SURROGATE(step_pwl, StepPWL, "window=0.5", 1)                                             \
   SURROGATE(periodic_exponential, PeriodicExponential, "window=0.5", 0)                     \
@@ -265,22 +274,29 @@ LIF_FN real triangle_smooth(real v, real threshold, const real *p, real max_spik
 
 #define LIF_SURROGATE_ID(name, class_name, params, window) LIF_SURROGATE_##name,
 enum { LIF_SURROGATES(LIF_SURROGATE_ID) LIF_SURROGATE_COUNT };
+/* The default of torch_lif's own functions and modules (torch_lif/surrogate.py). The loops are
+ * compiled with it as a constant. */
+#define LIF_DEFAULT_SURROGATE LIF_SURROGATE_super_spike
 #undef LIF_SURROGATE_ID
 
-/* Whether the window of a surrogate that is one is open, and its derivative by v if so. */
-LIF_FN int window_is_open(const struct options *o, real v, real threshold) { return v >= threshold - o->surrogate_params[0]; }
+/* For a surrogate that is a window: whether it is open, and its derivative with respect to v. */
+LIF_FN int window_is_open(const struct options *o, real v, real threshold) {
+  return v >= threshold - o->surrogate_params[0];
+}
 LIF_FN real window_slope(int open, real per_threshold) { return open ? per_threshold : REAL(0); }
 
 LIF_FN struct slope surrogate_slope(const struct options *o, struct point at, real max_spikes) {
   const struct slope none = {REAL(0), REAL(0)};
 #define LIF_CASE(name, class_name, params, window) \
-  case LIF_SURROGATE_##name: return name##_slope(at, o->surrogate_params, o->per_surrogate_param, max_spikes);
+  case LIF_SURROGATE_##name:                       \
+    return name##_slope(at, o->surrogate_params, o->per_surrogate_param, max_spikes);
   switch (o->surrogate) { LIF_SURROGATES(LIF_CASE) }
 #undef LIF_CASE
   return none;
 }
 
-/* By value: options whose address was given away would be reread from memory in every step. */
+/* Takes the options by value. If their address were passed, they would be read from memory in every
+ * step. */
 LIF_COLD_FN real surrogate_smooth(struct options o, real v, real threshold, real max_spikes) {
 #define LIF_CASE(name, class_name, params, window) \
   case LIF_SURROGATE_##name: return name##_smooth(v, threshold, o.surrogate_params, max_spikes);

@@ -12,10 +12,10 @@ using torch::autograd::variable_list;
 
 enum { MAX_SLOTS = LIF_MAX_INPUTS + LIF_MAX_PARAMS + LIF_MAX_STATES };
 
-/* Which of a neuron's tensors were given; autograd sees only those, in this order. */
+/* The tensors of a call that were given. Autograd sees only those, in this order. */
 struct Given {
   c10::SmallVector<Tensor, MAX_SLOTS> tensors;
-  int64_t slots = 0; /* a bit for the place of each among inputs, parameters, states */
+  int64_t slots = 0; /* one bit per given tensor: its place among inputs, parameters, states */
 
   Given(at::TensorList inputs, at::TensorList params, at::TensorList state) {
     int slot = 0;
@@ -30,17 +30,17 @@ struct Given {
   }
 };
 
-/* The lists of a call as they came, to be handed on as they are, and what follows from them. */
+/* The lists of a call as they came, which are passed on unchanged, and what follows from them. */
 struct Call {
   const OptionalTensors &inputs, &params, &state;
   const Config &config;
   int64_t index, interval, slots;
-  size_t outputs; /* results that the caller sees; behind them, what is kept */
+  size_t outputs; /* number of results that the caller sees; what is kept comes after them */
 };
 
-/* What the node remembers besides tensors. It is one entry of saved_data, a list of these words, for a dictionary of a dozen took
- * longer to write and read than a short call should; and a list of numbers, because compiled autograd hashes what is in there and
- * shows it to Python. */
+/* What the node keeps besides tensors. It is one entry of saved_data, because a dozen entries took
+ * longer to write and to read than a short call should take. The entry is a list of integers,
+ * because compiled autograd hashes it and shows it to Python. */
 struct Remembered {
   int64_t index, interval, slots, smooth, synapses, batch_first, surrogate, surrogate_param_count;
   int64_t record[LIF_MAX_STATES];
@@ -63,7 +63,8 @@ struct Remembered {
     if (!neuron((int)index).spiking) return;
     surrogate = find_surrogate(call.config.surrogate) - surrogates();
     surrogate_param_count = (int64_t)call.config.surrogate_params.size();
-    std::copy(call.config.surrogate_params.begin(), call.config.surrogate_params.end(), surrogate_params);
+    std::copy(call.config.surrogate_params.begin(), call.config.surrogate_params.end(),
+              surrogate_params);
   }
   explicit Remembered(const std::vector<int64_t> &words) {
     TORCH_INTERNAL_ASSERT(words.size() * sizeof(int64_t) == sizeof *this);
@@ -84,7 +85,7 @@ struct Remembered {
             synapses,
             batch_first != 0,
             {record, (size_t)n.n_states},
-            ""}; /* what is kept has been chosen: interval */
+            ""}; /* memory: the choice has been made, it is `interval` */
   }
   bool given(int slot) const { return slots >> slot & 1; }
 };
@@ -93,10 +94,11 @@ struct Sequence : torch::autograd::Function<Sequence> {
   static variable_list forward(AutogradContext *ctx, at::TensorList given, const Call &call) {
     const lif_neuron &n = neuron((int)call.index);
     const at::AutoDispatchBelowADInplaceOrView guard;
-    variable_list results = call_forward((int)call.index, call.inputs, call.params, call.state, call.config, call.interval);
+    variable_list results = call_forward((int)call.index, call.inputs, call.params, call.state,
+                                         call.config, call.interval);
     TORCH_INTERNAL_ASSERT(results.size() > call.outputs);
 
-    /* The first state is the first checkpoint, so what remains to be saved are inputs and parameters. */
+    /* The first state is saved as the first checkpoint, so only inputs and parameters remain. */
     variable_list saved;
     saved.reserve(given.size() + results.size() - call.outputs);
     int slot = 0;
@@ -129,7 +131,7 @@ struct Sequence : torch::autograd::Function<Sequence> {
     bool needed = false;
     for (int slot = 0; slot < slots; slot++)
       if (call.given(slot)) needed |= needs[slot] = ctx->needs_input_grad(count++);
-    variable_list result(count + 1); /* the argument that is no tensor has no gradient */
+    variable_list result(count + 1); /* the argument that is not a tensor has no gradient */
     if (!any || !needed) return result;
 
     const variable_list saved = ctx->get_saved_variables();
@@ -137,10 +139,13 @@ struct Sequence : torch::autograd::Function<Sequence> {
     inputs.reserve(n.n_inputs);
     params.reserve(n.n_params);
     for (int slot = 0; slot < tensors; slot++)
-      (slot < n.n_inputs ? inputs : params).push_back(call.given(slot) ? std::optional<Tensor>(saved[next++]) : std::nullopt);
-    const bool resumed = n.recurrent && call.given(n.n_inputs + weights_place(n)) && call.given(tensors + spikes_place(n));
-    const Tensors computed = call_backward((int)call.index, grads, inputs, params, at::TensorList(saved).slice(next), call.config(),
-                                           call.interval, resumed, {needs, (size_t)slots});
+      (slot < n.n_inputs ? inputs : params)
+          .push_back(call.given(slot) ? std::optional<Tensor>(saved[next++]) : std::nullopt);
+    const bool resumed = n.recurrent && call.given(n.n_inputs + weights_place(n)) &&
+                         call.given(tensors + spikes_place(n));
+    const Tensors computed =
+        call_backward((int)call.index, grads, inputs, params, at::TensorList(saved).slice(next),
+                      call.config(), call.interval, resumed, {needs, (size_t)slots});
     next = count = 0;
     for (int slot = 0; slot < slots; slot++) {
       if (needs[slot]) result[count] = computed.at(next++);
@@ -152,39 +157,51 @@ struct Sequence : torch::autograd::Function<Sequence> {
 
 static bool needs_gradient(at::TensorList tensors) {
   return at::GradMode::is_enabled() &&
-         std::any_of(tensors.begin(), tensors.end(), [](const Tensor &t) { return t.defined() && t.requires_grad(); });
+         std::any_of(tensors.begin(), tensors.end(),
+                     [](const Tensor &t) { return t.defined() && t.requires_grad(); });
 }
 
-/* Forward mode: there are no rules for tangents, which the node says in an error. Without it they would be dropped in silence. */
+/* Whether a tensor has a tangent (forward-mode derivatives). There are no rules for tangents. With
+ * a node autograd says so in an error; without one the tangents would be dropped silently. */
 static bool has_tangent(at::TensorList tensors) {
-  return std::any_of(tensors.begin(), tensors.end(), [](const Tensor &t) { return t._fw_grad(/*level=*/0).defined(); });
+  return std::any_of(tensors.begin(), tensors.end(),
+                     [](const Tensor &t) { return t._fw_grad(/*level=*/0).defined(); });
 }
 
-/* Autograd cannot ask these for their sizes; the op's own checks will refuse them. */
+/* Whether a tensor is nested. Autograd cannot ask a nested tensor for its sizes; the op's own
+ * checks refuse it. */
 static bool any_nested(at::TensorList tensors) {
-  return std::any_of(tensors.begin(), tensors.end(), [](const Tensor &t) { return t.defined() && t.is_nested(); });
+  return std::any_of(tensors.begin(), tensors.end(),
+                     [](const Tensor &t) { return t.defined() && t.is_nested(); });
 }
 
-/* Whether every list is as long as the neuron says. What is wrong with others, the op's own checks will say. */
-static bool is_right_size(const lif_neuron &n, at::TensorList inputs, at::TensorList params, at::TensorList state,
-                          const Config &config) {
-  return (int)inputs.size() == n.n_inputs && (int)params.size() == n.n_params && (int)state.size() == n.n_states &&
-         (int)config.record.size() == n.n_states && (int)config.options.size() == n.n_options &&
-         (!n.spiking || find_surrogate(config.surrogate)) && config.surrogate_params.size() <= LIF_MAX_SURROGATE_PARAMS;
+/* Whether every list is as long as the neuron says. If not, the op's own checks say what is
+ * wrong. */
+static bool is_right_size(const lif_neuron &n, at::TensorList inputs, at::TensorList params,
+                          at::TensorList state, const Config &config) {
+  return (int)inputs.size() == n.n_inputs && (int)params.size() == n.n_params &&
+         (int)state.size() == n.n_states && (int)config.record.size() == n.n_states &&
+         (int)config.options.size() == n.n_options &&
+         (!n.spiking || find_surrogate(config.surrogate)) &&
+         config.surrogate_params.size() <= LIF_MAX_SURROGATE_PARAMS;
 }
 
-Tensors differentiable(int index, const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
-                       const Config &config) {
+Tensors differentiable(int index, const OptionalTensors &inputs, const OptionalTensors &params,
+                       const OptionalTensors &state, const Config &config) {
   const lif_neuron &n = neuron(index);
   const Unpacked all_inputs(inputs), all_params(params), all_state(state);
   if (is_right_size(n, all_inputs, all_params, all_state, config)) {
     const Given given(all_inputs, all_params, all_state);
-    if (!any_nested(given.tensors) && (needs_gradient(given.tensors) || has_tangent(given.tensors))) {
-      const int64_t interval = choose_memory(n, all_inputs[0], all_params, config, needs_gradient(all_params));
+    if (!any_nested(given.tensors) &&
+        (needs_gradient(given.tensors) || has_tangent(given.tensors))) {
+      const int64_t interval =
+          choose_memory(n, all_inputs[0], all_params, config, needs_gradient(all_params));
       const size_t outputs = 1 + present_states(n, config.synapses, all_params).size() +
-                             std::count_if(config.record.begin(), config.record.end(), [](int64_t flag) { return flag != 0; });
-      return Sequence::apply(at::TensorList(given.tensors),
-                             Call{inputs, params, state, config, index, interval, given.slots, outputs});
+                             std::count_if(config.record.begin(), config.record.end(),
+                                           [](int64_t flag) { return flag != 0; });
+      return Sequence::apply(
+          at::TensorList(given.tensors),
+          Call{inputs, params, state, config, index, interval, given.slots, outputs});
     }
   }
   const at::AutoDispatchBelowADInplaceOrView guard;
@@ -192,29 +209,33 @@ Tensors differentiable(int index, const OptionalTensors &inputs, const OptionalT
 }
 
 struct FirstDerivative : torch::autograd::Function<FirstDerivative> {
-  static variable_list forward(AutogradContext *ctx, at::TensorList, const std::function<Tensors()> &compute,
-                               const std::string &name) {
+  static variable_list forward(AutogradContext *ctx, at::TensorList,
+                               const std::function<Tensors()> &compute, const std::string &name) {
     ctx->saved_data["name"] = name;
     return compute();
   }
   static variable_list backward(AutogradContext *ctx, const variable_list &) {
     TORCH_CHECK_NOT_IMPLEMENTED(false, "torch_lif::", ctx->saved_data["name"].toStringRef(),
-                                " has a first derivative only: a surrogate gradient has no second. Leave out create_graph=True, or "
+                                " has a first derivative only: a surrogate gradient has no second. "
+                                "Leave out create_graph=True, or "
                                 "take the plain loop, torch_lif.reference, if you need one");
     return {};
   }
 };
 
-Tensors backward_once(int index, const OptionalTensors &grads, const OptionalTensors &inputs, const OptionalTensors &params,
-                      at::TensorList checkpoints, const Config &config, int64_t interval, bool resumed, at::IntArrayRef needs) {
+Tensors backward_once(int index, const OptionalTensors &grads, const OptionalTensors &inputs,
+                      const OptionalTensors &params, at::TensorList checkpoints,
+                      const Config &config, int64_t interval, bool resumed, at::IntArrayRef needs) {
   const auto compute = [&] {
     const at::AutoDispatchBelowADInplaceOrView guard;
-    return call_backward(index, grads, inputs, params, checkpoints, config, interval, resumed, needs);
+    return call_backward(index, grads, inputs, params, checkpoints, config, interval, resumed,
+                         needs);
   };
   if (!at::GradMode::is_enabled()) return compute(); /* nobody asked for a second derivative */
   const Given given{Unpacked(grads), Unpacked(inputs), Unpacked(params)};
   if (any_nested(given.tensors)) return compute();
-  return FirstDerivative::apply(at::TensorList(given.tensors), std::function<Tensors()>(compute), std::string(neuron(index).name));
+  return FirstDerivative::apply(at::TensorList(given.tensors), std::function<Tensors()>(compute),
+                                std::string(neuron(index).name));
 }
 
 }  // namespace lif

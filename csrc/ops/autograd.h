@@ -1,24 +1,28 @@
-/* The public op's derivative. */
+/* Gradients: the public op and the backward op under autograd, and calls of a neuron's ops. */
 #pragma once
 
 #include "op.h"
 
 namespace lif {
 
-/* The op with gradients: runs the forward op with checkpoints and leaves the backward op to autograd. */
-Tensors differentiable(int index, const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
-                       const Config &config);
+/* The public op with gradients. It runs the forward op with checkpoints and leaves the backward op
+ * to autograd. */
+Tensors differentiable(int index, const OptionalTensors &inputs, const OptionalTensors &params,
+                       const OptionalTensors &state, const Config &config);
 
-/* The backward op itself under autograd: its result exists, but a second derivative is refused with an error. */
-Tensors backward_once(int index, const OptionalTensors &grads, const OptionalTensors &inputs, const OptionalTensors &params,
-                      at::TensorList checkpoints, const Config &config, int64_t interval, bool resumed, at::IntArrayRef needs);
+/* The backward op under autograd: it returns its result, and a second derivative raises an
+ * error. */
+Tensors backward_once(int index, const OptionalTensors &grads, const OptionalTensors &inputs,
+                      const OptionalTensors &params, at::TensorList checkpoints,
+                      const Config &config, int64_t interval, bool resumed, at::IntArrayRef needs);
 
-/* Calls of the three ops of a neuron through the dispatcher (schemas.cpp). */
-Tensors call_public(int index, const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
-                    const Config &config);
-Tensors call_forward(int index, const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
-                     const Config &config, int64_t interval);
-Tensors call_backward(int index, const OptionalTensors &grads, const OptionalTensors &inputs, const OptionalTensors &params,
-                      at::TensorList checkpoints, const Config &config, int64_t interval, bool resumed, at::IntArrayRef needs);
+/* Calls of a neuron's three ops through the dispatcher (schemas.cpp). */
+Tensors call_public(int index, const OptionalTensors &inputs, const OptionalTensors &params,
+                    const OptionalTensors &state, const Config &config);
+Tensors call_forward(int index, const OptionalTensors &inputs, const OptionalTensors &params,
+                     const OptionalTensors &state, const Config &config, int64_t interval);
+Tensors call_backward(int index, const OptionalTensors &grads, const OptionalTensors &inputs,
+                      const OptionalTensors &params, at::TensorList checkpoints,
+                      const Config &config, int64_t interval, bool resumed, at::IntArrayRef needs);
 
 }  // namespace lif

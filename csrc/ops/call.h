@@ -1,4 +1,4 @@
-/* Calls of the public ops from Python. */
+/* The function of torch_lif._C through which Python calls the public ops. */
 #pragma once
 
 #include <pybind11/pybind11.h>

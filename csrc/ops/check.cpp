@@ -4,46 +4,13 @@
 #include <c10/util/StringUtil.h>
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
-
-#include "../neuron/neurons.h"
 
 namespace lif {
 
-#define DECLARE(name) extern "C" const lif_neuron lif_neuron_##name;
-LIF_NEURONS(DECLARE)
-#define LIST(name) &lif_neuron_##name,
-static const lif_neuron *const neurons[] = {LIF_NEURONS(LIST)};
-
-int neuron_count() { return (int)(sizeof neurons / sizeof *neurons); }
-
-const lif_neuron &neuron(int index) { return *neurons[index]; }
-
-bool has_recurrence(const lif_neuron &neuron, at::TensorList params) {
-  return neuron.recurrent && params[weights_place(neuron)].defined();
+at::ScalarType compute_type(const Tensor &x) {
+  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
 }
-
-/* The name of the parameter without which there is no such state, or null. */
-static const char *needed_param(const lif_field &state) {
-  return state.kind & LIF_OF_RECURRENCE ? "w_rec" : state.kind & LIF_OPTIONAL ? state.name : nullptr;
-}
-
-static bool is_present(const lif_neuron &neuron, int f, int64_t synapses, at::TensorList params) {
-  const char *needed = needed_param(neuron.states[f]);
-  for (int p = 0; needed && p < neuron.n_params; p++)
-    if (!strcmp(neuron.params[p].name, needed)) return params[p].defined();
-  return lif_width(neuron.states[f].kind, (int)synapses) > 0;
-}
-
-Places present_states(const lif_neuron &neuron, int64_t synapses, at::TensorList params) {
-  Places present;
-  for (int f = 0; f < neuron.n_states; f++)
-    if (is_present(neuron, f, synapses, params)) present.push_back(f);
-  return present;
-}
-
-at::ScalarType compute_type(const Tensor &x) { return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
 
 /* Only two or more synapses have an axis of their own. */
 static bool has_synapse_axis(int kind, int S) { return S > 1 && (kind & 3) != LIF_PER_NEURON; }
@@ -75,8 +42,9 @@ c10::SymInt Sizes::neurons() const {
 
 c10::SymInt Sizes::currents() const { return neurons() * (S > 1 ? S : 1); }
 
-/* Messages are put together from strings, never from numbers in a stream: a compiler that links its C++ library statically
- * (there are such) leaves the process with two of them, and formatting a number then crashes for want of a locale. */
+/* Messages are built from strings; numbers never go through a stream. Some compilers link their C++
+ * library statically, so that the process has two of them. Formatting a number then crashes because
+ * there is no locale. */
 static std::string size_text(const c10::SymInt &size) {
   const auto number = size.maybe_as_int();
   return number ? std::to_string(*number) : size.toSymNode()->str();
@@ -92,55 +60,67 @@ static bool same_shape(c10::SymIntArrayRef a, c10::SymIntArrayRef b) {
   return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin());
 }
 
-/* Whether all that sizes and strides reach is in memory: a storage can be resized below that, as sharding libraries do. */
+/* Whether all that sizes and strides reach is in memory. A storage can be made smaller than its
+ * tensor, as sharding libraries do. */
 static bool is_in_memory(const Tensor &t) {
   return t.is_meta() || t.numel() == 0 ||
-         (t.storage().data() &&
-          t.storage().nbytes() >= at::detail::computeStorageNbytes(t.sizes(), t.strides(), t.element_size(), t.storage_offset()));
+         (t.storage().data() && t.storage().nbytes() >= at::detail::computeStorageNbytes(
+                                                            t.sizes(), t.strides(),
+                                                            t.element_size(), t.storage_offset()));
 }
 
 void check_readable(const char *op, const char *name, const Tensor &t) {
-  TORCH_CHECK_VALUE(!t.is_nested(), op, ": ", name, " is a nested tensor; expected a dense one: pass ", name,
+  TORCH_CHECK_VALUE(!t.is_nested(), op, ": ", name,
+                    " is a nested tensor; expected a dense one: pass ", name,
                     ".to_padded_tensor(0.0)");
-  TORCH_CHECK_VALUE(t.layout() == at::kStrided, op, ": ", name, " is a ", t.layout(), " tensor; expected a dense one: pass ", name,
-                    ".to_dense()");
-  TORCH_CHECK_NOT_IMPLEMENTED(t.is_cpu() || t.is_cuda() || t.is_meta(), op, ": ", name, " is on ", t.device().str(),
-                              ", but there are kernels for cpu and cuda alone; move all of the call to one of them with .to(), or "
+  TORCH_CHECK_VALUE(t.layout() == at::kStrided, op, ": ", name, " is a ", t.layout(),
+                    " tensor; expected a dense one: pass ", name, ".to_dense()");
+  TORCH_CHECK_NOT_IMPLEMENTED(t.is_cpu() || t.is_cuda() || t.is_meta(), op, ": ", name, " is on ",
+                              t.device().str(),
+                              ", but there are kernels for cpu and cuda alone; move all of the "
+                              "call to one of them with .to(), or "
                               "run the plain loop, torch_lif.reference, with the same arguments");
-  TORCH_CHECK_VALUE(
-      is_in_memory(t), op, ": the memory of ", name,
-      " has been freed or made smaller (by storage.resize_, or as FSDP does outside of the module's call); expected a "
-      "tensor whose values are there");
+  TORCH_CHECK_VALUE(is_in_memory(t), op, ": the memory of ", name,
+                    " has been freed or made smaller (by storage.resize_, or as FSDP does outside "
+                    "of the module's call); expected a "
+                    "tensor whose values are there");
 }
 
-static void check_place(const char *op, const char *name, const Tensor &t, const Tensor &x, at::ScalarType type) {
+static void check_place(const char *op, const char *name, const Tensor &t, const Tensor &x,
+                        at::ScalarType type) {
   check_readable(op, name, t);
-  TORCH_CHECK_VALUE(t.device() == x.device(), op, ": ", name, " is on ", t.device().str(), " but x is on ", x.device().str(),
-                    "; move it with ", name, ".to(x.device)");
-  TORCH_CHECK_TYPE(t.scalar_type() == type, op, ": ", name, " is ", t.scalar_type(), ", expected ", type, " with x of ",
-                   x.scalar_type(), "; convert one of the two with .to(dtype)");
+  TORCH_CHECK_VALUE(t.device() == x.device(), op, ": ", name, " is on ", t.device().str(),
+                    " but x is on ", x.device().str(), "; move it with ", name, ".to(x.device)");
+  TORCH_CHECK_TYPE(t.scalar_type() == type, op, ": ", name, " is ", t.scalar_type(), ", expected ",
+                   type, " with x of ", x.scalar_type(),
+                   "; convert one of the two with .to(dtype)");
 }
 
-static void check_shape(const char *op, const char *name, const Tensor &t, const Shape &expected, const Tensor &x) {
-  TORCH_CHECK_VALUE(same_shape(t.sym_sizes(), expected), op, ": ", name, " has shape ", shape_text(t.sym_sizes()), ", expected ",
-                    shape_text(expected), " with x of shape ", shape_text(x.sym_sizes()));
+static void check_shape(const char *op, const char *name, const Tensor &t, const Shape &expected,
+                        const Tensor &x) {
+  TORCH_CHECK_VALUE(same_shape(t.sym_sizes(), expected), op, ": ", name, " has shape ",
+                    shape_text(t.sym_sizes()), ", expected ", shape_text(expected),
+                    " with x of shape ", shape_text(x.sym_sizes()));
 }
 
-/* A parameter is shared (), or has the neurons' shape; a dimension of it may be 1, which shares along that dimension. */
+/* A parameter has the shape () and is shared, or it has the neurons' shape. A dimension of 1 shares
+ * along that dimension. */
 static void check_param_shape(const char *op, const char *name, const Tensor &t, Shape full) {
   const auto sizes = t.sym_sizes();
   bool fits = sizes.empty() || sizes.size() == full.size();
   for (size_t d = 0; fits && d < sizes.size(); d++) fits = sizes[d] == full[d] || sizes[d] == 1;
-  TORCH_CHECK_VALUE(fits, op, ": ", name, " has shape ", shape_text(sizes), ", expected () for one value shared by all, or ",
-                    shape_text(full), " (a dimension may be 1)");
+  TORCH_CHECK_VALUE(fits, op, ": ", name, " has shape ", shape_text(sizes),
+                    ", expected () for one value shared by all, or ", shape_text(full),
+                    " (a dimension may be 1)");
 }
 
-static void check_count(const char *op, const char *what, size_t got, size_t expected) {
-  TORCH_CHECK_VALUE(got == expected, op, ": got ", std::to_string(got), " ", what, ", expected ", std::to_string(expected));
+void check_count(const char *op, const char *what, size_t got, size_t expected) {
+  TORCH_CHECK_VALUE(got == expected, op, ": got ", std::to_string(got), " ", what, ", expected ",
+                    std::to_string(expected));
 }
 
-Sizes check_call(const lif_neuron &neuron, at::TensorList inputs, at::TensorList params, at::TensorList state,
-                 const Config &config) {
+Sizes check_call(const lif_neuron &neuron, at::TensorList inputs, at::TensorList params,
+                 at::TensorList state, const Config &config) {
   const char *op = neuron.name;
   check_count(op, "inputs", inputs.size(), neuron.n_inputs);
   check_count(op, "parameters", params.size(), neuron.n_params);
@@ -148,21 +128,28 @@ Sizes check_call(const lif_neuron &neuron, at::TensorList inputs, at::TensorList
   check_count(op, "options", config.options.size(), neuron.n_options);
   check_count(op, "flags in record", config.record.size(), neuron.n_states);
   for (const int64_t flag : config.record)
-    TORCH_CHECK_VALUE(flag == 0 || flag == 1, op, ": a flag in record is ", std::to_string(flag), ", expected 0 or 1");
-  TORCH_CHECK_VALUE(config.memory.empty() || config.memory == "mask" || config.memory == "recompute" || config.memory == "save", op,
-                    ": memory is '", config.memory, "', expected 'mask', 'recompute', 'save' or None");
+    TORCH_CHECK_VALUE(flag == 0 || flag == 1, op, ": a flag in record is ", std::to_string(flag),
+                      ", expected 0 or 1");
+  TORCH_CHECK_VALUE(config.memory.empty() || config.memory == "mask" ||
+                        config.memory == "recompute" || config.memory == "save",
+                    op, ": memory is '", config.memory,
+                    "', expected 'mask', 'recompute', 'save' or None");
   constexpr int64_t most = std::numeric_limits<int>::max();
-  TORCH_CHECK_VALUE(config.synapses >= 0, op, ": synapses is ", std::to_string(config.synapses), ", expected 0 or more");
-  TORCH_CHECK_VALUE(config.synapses <= most, op, ": synapses is ", std::to_string(config.synapses), ", expected at most ",
-                    std::to_string(most));
-  TORCH_CHECK_VALUE(neuron.max_synapses < 0 || config.synapses <= neuron.max_synapses, op, ": synapses is ",
-                    std::to_string(config.synapses), ", expected at most ", std::to_string(neuron.max_synapses));
+  TORCH_CHECK_VALUE(config.synapses >= 0, op, ": synapses is ", std::to_string(config.synapses),
+                    ", expected 0 or more");
+  TORCH_CHECK_VALUE(config.synapses <= most, op, ": synapses is ", std::to_string(config.synapses),
+                    ", expected at most ", std::to_string(most));
+  TORCH_CHECK_VALUE(neuron.max_synapses < 0 || config.synapses <= neuron.max_synapses, op,
+                    ": synapses is ", std::to_string(config.synapses), ", expected at most ",
+                    std::to_string(neuron.max_synapses));
 
   const Tensor &x = inputs[0];
   TORCH_CHECK_VALUE(x.defined(), op, ": ", neuron.inputs[0].name, " is missing");
   const auto type = x.scalar_type();
-  TORCH_CHECK_TYPE(type == at::kFloat || type == at::kDouble || type == at::kBFloat16 || type == at::kHalf, op, ": x is ", type,
-                   ", expected float32, float64, bfloat16 or float16; convert it with x.float()");
+  TORCH_CHECK_TYPE(
+      type == at::kFloat || type == at::kDouble || type == at::kBFloat16 || type == at::kHalf, op,
+      ": x is ", type,
+      ", expected float32, float64, bfloat16 or float16; convert it with x.float()");
   check_place(op, "x", x, x, type);
 
   Sizes sizes;
@@ -171,24 +158,28 @@ Sizes check_call(const lif_neuron &neuron, at::TensorList inputs, at::TensorList
   sizes.b_dim = 1 - sizes.t_dim;
   const char *order = config.batch_first ? "(batch, time, ...)" : "(time, batch, ...)";
   const auto shape = x.sym_sizes();
-  TORCH_CHECK_VALUE(shape.size() >= 2, op, ": x has shape ", shape_text(shape), ", expected ", order,
-                    "; add a batch of one with x.unsqueeze(", std::to_string(sizes.b_dim), ")");
+  TORCH_CHECK_VALUE(shape.size() >= 2, op, ": x has shape ", shape_text(shape), ", expected ",
+                    order, "; add a batch of one with x.unsqueeze(", std::to_string(sizes.b_dim),
+                    ")");
   sizes.T = shape[sizes.t_dim];
   sizes.B = shape[sizes.b_dim];
   sizes.trailing.append(shape.begin() + 2, shape.end());
   if (sizes.S > 1) {
-    TORCH_CHECK_VALUE(shape.size() == 3, op, ": x has shape ", shape_text(shape), ", expected three dimensions ", order,
-                      " with neurons * synapses last, for ", std::to_string(sizes.S), " synapses a neuron");
-    TORCH_CHECK_VALUE(shape[2] % sizes.S == 0, op, ": the last dimension of x is ", size_text(shape[2]),
-                      ", expected a multiple of synapses = ", std::to_string(sizes.S), ": each neuron takes ",
-                      std::to_string(sizes.S), " neighbouring inputs");
+    TORCH_CHECK_VALUE(shape.size() == 3, op, ": x has shape ", shape_text(shape),
+                      ", expected three dimensions ", order, " with neurons * synapses last, for ",
+                      std::to_string(sizes.S), " synapses a neuron");
+    TORCH_CHECK_VALUE(shape[2] % sizes.S == 0, op, ": the last dimension of x is ",
+                      size_text(shape[2]),
+                      ", expected a multiple of synapses = ", std::to_string(sizes.S),
+                      ": each neuron takes ", std::to_string(sizes.S), " neighbouring inputs");
     sizes.trailing[0] = shape[2] / sizes.S;
   }
 
   for (int f = 1; f < neuron.n_inputs; f++) {
     const lif_field &field = neuron.inputs[f];
     const Tensor &t = inputs[f];
-    TORCH_CHECK_VALUE(t.defined() || field.kind & LIF_OPTIONAL, op, ": ", field.name, " is missing");
+    TORCH_CHECK_VALUE(t.defined() || field.kind & LIF_OPTIONAL, op, ": ", field.name,
+                      " is missing");
     if (!t.defined()) continue;
     check_place(op, field.name, t, x, type);
     check_shape(op, field.name, t, sizes.sequence(field.kind), x);
@@ -197,14 +188,18 @@ Sizes check_call(const lif_neuron &neuron, at::TensorList inputs, at::TensorList
     const lif_field &field = neuron.params[f];
     const Tensor &t = params[f];
     const int width = lif_width(field.kind, sizes.S);
-    TORCH_CHECK_VALUE(t.defined() || width == 0 || field.kind & LIF_OPTIONAL, op, ": ", field.name, " is missing");
+    TORCH_CHECK_VALUE(t.defined() || width == 0 || field.kind & LIF_OPTIONAL, op, ": ", field.name,
+                      " is missing");
     if (!t.defined()) continue;
-    TORCH_CHECK_VALUE(width > 0, op, ": ", field.name, " was given, expected None: with synapses = 0 there is no synapse");
+    TORCH_CHECK_VALUE(width > 0, op, ": ", field.name,
+                      " was given, expected None: with synapses = 0 there is no synapse");
     check_place(op, field.name, t, x, compute_type(x));
     if (field.kind & LIF_OF_RECURRENCE) {
       const bool weights = field.kind == LIF_WEIGHTS;
-      TORCH_CHECK_VALUE(weights || has_recurrence(neuron, params), op, ": b_rec was given, expected None without w_rec");
-      check_shape(op, field.name, t, weights ? Shape{sizes.neurons(), sizes.currents()} : Shape{sizes.currents()}, x);
+      TORCH_CHECK_VALUE(weights || has_recurrence(neuron, params), op,
+                        ": b_rec was given, expected None without w_rec");
+      check_shape(op, field.name, t,
+                  weights ? Shape{sizes.neurons(), sizes.currents()} : Shape{sizes.currents()}, x);
       continue;
     }
     Shape full = sizes.trailing;
@@ -216,9 +211,11 @@ Sizes check_call(const lif_neuron &neuron, at::TensorList inputs, at::TensorList
     const bool present = is_present(neuron, f, sizes.S, params);
     const auto reason = [&] {
       const char *needed = needed_param(field);
-      return needed ? std::string("without ") + needed + " there is no such state" : "with synapses = 0 there is no synapse";
+      return needed ? std::string("without ") + needed + " there is no such state"
+                    : "with synapses = 0 there is no synapse";
     };
-    TORCH_CHECK_VALUE(present || !config.record[f], op, ": ", field.name, " cannot be recorded: ", reason());
+    TORCH_CHECK_VALUE(present || !config.record[f], op, ": ", field.name,
+                      " cannot be recorded: ", reason());
     TORCH_CHECK_VALUE(!config.record[f] || !(field.kind & LIF_OF_RECURRENCE), op, ": ", field.name,
                       " cannot be recorded: they are the output");
     const Tensor &t = state[f];
@@ -229,39 +226,6 @@ Sizes check_call(const lif_neuron &neuron, at::TensorList inputs, at::TensorList
     check_shape(op, name.c_str(), t, sizes.state(field.kind), x);
   }
   return sizes;
-}
-
-const lif_surrogate *find_surrogate(c10::string_view name) {
-  for (const lif_surrogate *s = surrogates(); s->name; s++)
-    if (name == s->name) return s;
-  return nullptr;
-}
-
-static std::string surrogate_names() {
-  std::string known;
-  for (const lif_surrogate *s = surrogates(); s->name; s++) known += std::string(known.empty() ? "" : ", ") + s->name;
-  return known;
-}
-
-lif_options make_options(const lif_neuron &neuron, const Config &config) {
-  lif_options o = {};
-  o.surrogate = -1;
-  std::copy(config.options.begin(), config.options.end(), o.values);
-  o.smooth = config.smooth;
-  if (!neuron.spiking) {
-    TORCH_CHECK_VALUE(config.surrogate.empty(), neuron.name, ": surrogate is '", config.surrogate,
-                      "', expected none: this neuron does not spike");
-    check_count(neuron.name, "surrogate parameters", config.surrogate_params.size(), 0);
-    return o;
-  }
-  const lif_surrogate *surrogate = find_surrogate(config.surrogate);
-  TORCH_CHECK_VALUE(surrogate, neuron.name, ": surrogate is '", config.surrogate, "', expected one of ", surrogate_names());
-  o.surrogate = (int)(surrogate - surrogates());
-  const char *params = surrogate->params;
-  check_count(neuron.name, "surrogate parameters", config.surrogate_params.size(),
-              std::count(params, params + strlen(params), '='));
-  std::copy(config.surrogate_params.begin(), config.surrogate_params.end(), o.surrogate_params);
-  return o;
 }
 
 }  // namespace lif

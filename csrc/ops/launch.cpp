@@ -18,8 +18,32 @@
 
 namespace lif {
 
-/* A column of lif_cuda_reduce is one block's; PyTorch's sum shares long ones among blocks, which is faster where there are few (on
- * an H200 13 in place of 115 us for 8 columns of 65536, but 264 in place of 240 for 512). */
+lif_options make_options(const lif_neuron &neuron, const Config &config) {
+  lif_options o = {};
+  o.surrogate = -1;
+  std::copy(config.options.begin(), config.options.end(), o.values);
+  o.smooth = config.smooth;
+  if (!neuron.spiking) {
+    TORCH_CHECK_VALUE(config.surrogate.empty(), neuron.name, ": surrogate is '", config.surrogate,
+                      "', expected none: this neuron does not spike");
+    check_count(neuron.name, "surrogate parameters", config.surrogate_params.size(), 0);
+    return o;
+  }
+  const lif_surrogate *surrogate = find_surrogate(config.surrogate);
+  TORCH_CHECK_VALUE(surrogate, neuron.name, ": surrogate is '", config.surrogate,
+                    "', expected one of ", surrogate_names());
+  o.surrogate = (int)(surrogate - surrogates());
+  const char *params = surrogate->params;
+  check_count(neuron.name, "surrogate parameters", config.surrogate_params.size(),
+              std::count(params, params + strlen(params), '='));
+  std::copy(config.surrogate_params.begin(), config.surrogate_params.end(), o.surrogate_params);
+  return o;
+}
+
+/* PyTorch's sum replaces lif_cuda_reduce for columns longer than LONG_COLUMN, if there are at most
+ * FEW_COLUMNS. lif_cuda_reduce sums a column in one block, PyTorch shares a long column among
+ * blocks. On an H200, for columns of 65536, PyTorch takes 13 us instead of 115 us for 8 columns,
+ * but 264 us instead of 240 us for 512. */
 enum { LONG_COLUMN = 8192, FEW_COLUMNS = 256 };
 
 static int storage_of(at::ScalarType type) {
@@ -31,23 +55,28 @@ static int storage_of(at::ScalarType type) {
   }
 }
 
-Launch::Launch(int index, const Tensor &x, const Sizes &sizes, const lif_options &options, int64_t interval, bool recurrent)
+Launch::Launch(int index, const Tensor &x, const Sizes &sizes, const lif_options &options,
+               int64_t interval, bool recurrent)
     : index_(index), neuron_(neuron(index)), x_(x), t_dim_(sizes.t_dim), b_dim_(sizes.b_dim) {
   for (const auto &size : sizes.trailing) trailing_.push_back(size.expect_int());
   order_.resize(trailing_.size());
   std::iota(order_.begin(), order_.end(), 0);
-  if (order_.size() > 1 && sizes.S < 2 && !recurrent) /* recurrent weights number the neurons as they are */
-    std::stable_sort(order_.begin(), order_.end(), [&](int64_t a, int64_t b) { return x.stride(2 + a) > x.stride(2 + b); });
+  if (order_.size() > 1 && sizes.S < 2 &&
+      !recurrent) /* recurrent weights number the neurons in the order of x's dimensions */
+    std::stable_sort(order_.begin(), order_.end(),
+                     [&](int64_t a, int64_t b) { return x.stride(2 + a) > x.stride(2 + b); });
   args.T = sizes.T.expect_int();
   args.B = sizes.B.expect_int();
-  args.N = std::accumulate(trailing_.begin(), trailing_.end(), (int64_t)1, std::multiplies<int64_t>());
+  args.N =
+      std::accumulate(trailing_.begin(), trailing_.end(), (int64_t)1, std::multiplies<int64_t>());
   args.S = sizes.S;
   args.storage = storage_of(x.scalar_type());
   args.checkpoint_interval = interval == MASK ? 0 : (int)interval;
   args.options = options;
 }
 
-/* Whether the neurons' dimensions, of these strides, can be walked in order_ with the one stride *n. */
+/* Whether the neurons' dimensions, with these strides, can be walked in order_ with a single
+ * stride, *n. */
 bool Launch::collapse(at::IntArrayRef strides, int64_t width, int64_t *n) const {
   int64_t inner = -1, inner_extent = 0;
   for (size_t k = order_.size(); k-- > 0;) {
@@ -59,11 +88,13 @@ bool Launch::collapse(at::IntArrayRef strides, int64_t width, int64_t *n) const 
       return false;
     inner_extent = stride * size;
   }
-  if (inner < 0) *n = width; /* one neuron: any stride will do, and this one lets the kernel read in place */
+  if (inner < 0)
+    *n = width; /* one neuron: any stride is right, and with this one the kernel reads in place */
   return true;
 }
 
-/* The tensor with its neurons' dimensions in memory order, behind `leading` others; what follows them stays last. */
+/* The tensor with its neurons' dimensions in memory order, after `leading` others. The dimensions
+ * after the neurons' stay last. */
 Tensor Launch::in_order(const Tensor &t, int64_t leading) const {
   std::vector<int64_t> dims(t.dim());
   std::iota(dims.begin(), dims.end(), 0);
@@ -93,7 +124,8 @@ lif_tensor Launch::address(const Tensor &t, int kind, Axes axes, bool *collapsed
   return field;
 }
 
-/* A null address means left out; an empty tensor has one too, but then there is nothing to read. */
+/* A null address means that the tensor was left out. An empty tensor has a null address too, but
+ * then there is nothing to read. */
 lif_tensor Launch::read(const Tensor &t, int kind, Axes axes) {
   if (!t.defined()) return {};
   bool collapsed;
@@ -129,7 +161,9 @@ lif_tensor Launch::read_param(const Tensor &t, int kind) {
   if (!t.defined()) return {};
   lif_tensor field = {};
   field.data = t.data_ptr();
-  if (t.numel() == 1) return field; /* shared by all, and the usual case: a short call feels what follows */
+  if (t.numel() == 1)
+    return field; /* shared by all neurons, as most are; a short call would feel the cost of what
+                     follows */
   const int64_t width = lif_width(kind, args.S);
   if (width > 1) {
     field.n = t.size(0) == 1 ? 0 : t.stride(0);
@@ -147,7 +181,8 @@ lif_tensor Launch::read_param(const Tensor &t, int kind) {
 
 void Launch::write_partials(const int64_t *needs, int params) {
   int64_t columns = 0;
-  for (int f = 0; f < params; f++) columns += needs[f] ? args.N * lif_width(neuron_.params[f].kind, args.S) : 0;
+  for (int f = 0; f < params; f++)
+    columns += needs[f] ? args.N * lif_width(neuron_.params[f].kind, args.S) : 0;
   if (!columns) return;
   partials_ = at::empty({args.B, columns}, x_.options().dtype(compute_type(x_)));
   char *at = (char *)partials_.data_ptr();
@@ -163,8 +198,9 @@ Tensors Launch::sum_partials(const int64_t *needs, at::TensorList params) const 
   std::vector<int> needed;
   for (int f = 0; f < (int)params.size(); f++)
     if (needs[f]) needed.push_back(f);
-  if (partials_.defined()) return x_.is_cuda() ? sum_on_cuda(needed, params) : sum_on_cpu(needed, params);
-  Tensors sums; /* no neuron */
+  if (partials_.defined())
+    return x_.is_cuda() ? sum_on_cuda(needed, params) : sum_on_cpu(needed, params);
+  Tensors sums; /* there are no neurons */
   for (const int f : needed) sums.push_back(at::zeros(params[f].sizes(), params[f].options()));
   return sums;
 }
@@ -180,23 +216,26 @@ Tensors Launch::sum_on_cpu(const std::vector<int> &needed, at::TensorList params
       sizes.push_back(trailing_[d]);
       strides.push_back(param.dim() == 0 || total.size(d) == 1 ? 0 : total.stride(d));
     }
-    const int64_t w_stride = width == 1 || param.dim() == 0 || total.size(-1) == 1 ? 0 : total.stride(-1);
-    lif_reduce(args.grad_params[f].data, args.storage == LIF_FLOAT64, args.B, args.grad_params[f].b, args.N, (int)width,
-               (int)sizes.size(), sizes.data(), strides.data(), w_stride, total.data_ptr<double>());
+    const int64_t w_stride =
+        width == 1 || param.dim() == 0 || total.size(-1) == 1 ? 0 : total.stride(-1);
+    lif_reduce(args.grad_params[f].data, args.storage == LIF_FLOAT64, args.B, args.grad_params[f].b,
+               args.N, (int)width, (int)sizes.size(), sizes.data(), strides.data(), w_stride,
+               total.data_ptr<double>());
     sums.push_back(total.to(param.scalar_type()));
   }
   return sums;
 }
 
-/* A parameter with a value for each neuron has its gradient from one kernel; one that neurons share is summed further by PyTorch,
- * deterministically, before it is rounded. */
+/* One kernel computes the gradient of a parameter that has a value per neuron. A gradient that
+ * neurons share is summed further by PyTorch, deterministically, before it is rounded. */
 Tensors Launch::sum_on_cuda(const std::vector<int> &needed, at::TensorList params) const {
   Tensors sums;
 #ifdef LIF_CUDA
   lif_gradients gradients = {};
   for (const int f : needed) {
     const int64_t width = lif_width(neuron_.params[f].kind, args.S);
-    std::vector<int64_t> sizes, place(trailing_.size()); /* in memory; where each dimension is there */
+    std::vector<int64_t> sizes,
+        place(trailing_.size()); /* sizes in memory order; where each dimension is in them */
     for (const int64_t d : order_) {
       place[d] = (int64_t)sizes.size();
       sizes.push_back(trailing_[d]);
@@ -205,19 +244,23 @@ Tensors Launch::sum_on_cuda(const std::vector<int> &needed, at::TensorList param
       place.push_back((int64_t)sizes.size());
       sizes.push_back(width);
     }
-    const bool shared = params[f].numel() < args.N * width, is_double = shared || args.storage == LIF_FLOAT64;
-    const Tensor sum = at::empty(sizes, partials_.options().dtype(is_double ? at::kDouble : at::kFloat));
+    const bool shared = params[f].numel() < args.N * width,
+               is_double = shared || args.storage == LIF_FLOAT64;
+    const Tensor sum =
+        at::empty(sizes, partials_.options().dtype(is_double ? at::kDouble : at::kFloat));
     gradients.of[gradients.count++] = {sum.data_ptr(), args.N * width, is_double};
     sums.push_back(sum.permute(place));
   }
   const bool few_and_long = args.B > LONG_COLUMN && partials_.size(1) <= FEW_COLUMNS;
   const Tensor partials = few_and_long ? partials_.sum(0, true, at::kDouble) : partials_;
   const c10::cuda::CUDAGuard guard(x_.device());
-  C10_CUDA_CHECK((cudaError_t)lif_cuda_reduce(partials.data_ptr(), partials.scalar_type() == at::kDouble, partials.size(0),
-                                              &gradients, c10::cuda::getCurrentCUDAStream().stream()));
+  C10_CUDA_CHECK((cudaError_t)lif_cuda_reduce(
+      partials.data_ptr(), partials.scalar_type() == at::kDouble, partials.size(0), &gradients,
+      c10::cuda::getCurrentCUDAStream().stream()));
   for (size_t k = 0; k < sums.size(); k++) {
     const Tensor &param = params[needed[k]];
-    if (sums[k].sizes() != param.sizes()) sums[k] = sums[k].sum_to_size(param.sizes()).to(param.scalar_type());
+    if (sums[k].sizes() != param.sizes())
+      sums[k] = sums[k].sum_to_size(param.sizes()).to(param.scalar_type());
   }
 #else
   (void)needed, (void)params;
@@ -230,13 +273,14 @@ void Launch::run_cpu(bool backward) {
   args.streaming = lif_choose_streaming(&args, at::get_num_threads());
   const lif_cpu_kernels *kernels = lif_find_cpu_kernels(index_, args.storage == LIF_FLOAT64);
   std::atomic<bool> failed{false};
-  /* Below about 32768 neuron-steps a second thread costs more than it brings. */
+  /* Below about 32768 neuron-steps (neurons * time steps) a second thread costs more than it
+   * saves. */
   const int64_t grain = std::max<int64_t>(1, 32768 / std::max<int64_t>(1, args.T * args.tile));
   at::parallel_for(0, lif_tasks(&args), grain, [&](int64_t begin, int64_t end) {
     if ((backward ? kernels->backward : kernels->forward)(&args, begin, end)) failed = true;
   });
-  TORCH_CHECK(!failed, neuron_.name, ": out of memory for the scratch of a tile of ", std::to_string(args.tile), " neurons with ",
-              std::to_string(args.S), " synapses");
+  TORCH_CHECK(!failed, neuron_.name, ": out of memory for the scratch of a tile of ",
+              std::to_string(args.tile), " neurons with ", std::to_string(args.S), " synapses");
 }
 
 void Launch::run_cuda(bool backward) {
@@ -244,7 +288,8 @@ void Launch::run_cuda(bool backward) {
   const c10::cuda::CUDAGuard guard(x_.device());
   const lif_cuda_kernels *kernels = lif_find_cuda_kernels(index_, args.storage);
   if (args.S > LIF_MAX_REPLAYED_SYNAPSES) {
-    const Tensor workspace = at::empty({args.B * args.N * args.S * kernels->fields}, x_.options().dtype(compute_type(x_)));
+    const Tensor workspace = at::empty({args.B * args.N * args.S * kernels->fields},
+                                       x_.options().dtype(compute_type(x_)));
     kept_.push_back(workspace);
     args.workspace = workspace.data_ptr();
   }
@@ -256,10 +301,11 @@ void Launch::run_cuda(bool backward) {
     step_forward();
 #else
   (void)backward;
-  TORCH_CHECK_NOT_IMPLEMENTED(
-      false, neuron_.name, ": x is on ", x_.device().str(),
-      ", but this torch_lif was built without CUDA. Install it again where nvcc and a CUDA build of PyTorch "
-      "are found: TORCH_LIF_CUDA=1 pip install --no-build-isolation --force-reinstall <the source folder>");
+  TORCH_CHECK_NOT_IMPLEMENTED(false, neuron_.name, ": x is on ", x_.device().str(),
+                              ", but this torch_lif was built without CUDA. Install it again where "
+                              "nvcc and a CUDA build of PyTorch "
+                              "are found: TORCH_LIF_CUDA=1 pip install --no-build-isolation "
+                              "--force-reinstall <the source folder>");
 #endif
 }
 

@@ -1,30 +1,36 @@
-/* From checked tensors to the plain struct of a launch. */
+/* Launch: from checked tensors to the plain struct of a launch, and the call of the kernel. */
 #pragma once
 
 #include "check.h"
 
 namespace lif {
 
+/* The neuron's options and the surrogate of a call, after their checks. */
+lif_options make_options(const lif_neuron &neuron, const Config &config);
+
 /* Collects one launch: turns tensors into addresses and strides, and runs the kernel on x's device.
  *
- * Neurons are numbered in x's own memory order (channels-last stays channels-last), so that a row of them is one stride
- * apart. A tensor whose strides cannot say that order is copied into it, or written through a copy in it. */
+ * Neurons are numbered in x's own memory order (channels-last stays channels-last), so that one
+ * stride leads from each neuron to the next. A tensor whose strides cannot express that order is
+ * copied into it, or written through a copy in that order. */
 class Launch {
  public:
-  Launch(int index, const Tensor &x, const Sizes &sizes, const lif_options &options, int64_t interval, bool recurrent);
+  Launch(int index, const Tensor &x, const Sizes &sizes, const lif_options &options,
+         int64_t interval, bool recurrent);
 
   enum Axes { SEQUENCE, STATE, CHECKPOINT };
   lif_tensor read(const Tensor &t, int kind, Axes axes);
   lif_tensor read_param(const Tensor &t, int kind);
   lif_tensor write(const Tensor &t, int kind, Axes axes);
-  /* Room for the gradients of the parameters that need one, a value for each batch item and neuron, side by side so that one sum
-   * over the batch serves all of them; and, after run(), their sums to the parameters' shapes, in the same order. */
+  /* write_partials makes room for the gradients of the parameters that need one: a value per batch
+   * item and neuron, side by side, so that one sum over the batch serves all of them. After run(),
+   * sum_partials returns their sums in the parameters' shapes, in the same order. */
   void write_partials(const int64_t *needs, int params);
   Tensors sum_partials(const int64_t *needs, at::TensorList params) const;
   void run(bool backward);
 
-  /* A recurrent layer (recurrence.cpp): in and grad_in are (time, batch, currents), spikes those before each step; those that
-   * are not needed may be undefined. */
+  /* A recurrent layer (recurrence.cpp): in and grad_in are (time, batch, currents); spikes holds,
+   * for each step, the spikes before it. Tensors that are not needed may be undefined. */
   struct Recurrence {
     Tensor weights, bias, in, grad_in, spikes, first_spikes, grad_first_spikes;
   };

@@ -1,4 +1,5 @@
-/* The Python module torch_lif._C: importing it registers the ops; its functions say what was built. */
+/* The Python module torch_lif._C. Importing it registers the ops; its functions say what was
+ * built. */
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <torch/version.h>
@@ -7,8 +8,8 @@
 #include <vector>
 
 #include "../cpu/kernels.h"
-#include "../neuron/neurons.h"
 #include "call.h"
+#include "registry.h"
 
 #ifndef LIF_CUDA_ARCHITECTURES
 #define LIF_CUDA_ARCHITECTURES ""
@@ -18,10 +19,6 @@
 #endif
 
 namespace py = pybind11;
-
-extern "C" const lif_surrogate lif_surrogates[];
-#define DECLARE(name) extern "C" const lif_neuron lif_neuron_##name;
-LIF_NEURONS(DECLARE)
 
 static py::dict build_info() {
   py::dict info;
@@ -51,7 +48,8 @@ static std::vector<std::string> supported_instruction_sets() {
 static void set_instruction_set(const std::string &name) {
   if (!lif_set_isa(name.c_str())) return;
   std::string usable;
-  for (const auto &known : supported_instruction_sets()) usable += (usable.empty() ? "" : ", ") + known;
+  for (const auto &known : supported_instruction_sets())
+    usable += (usable.empty() ? "" : ", ") + known;
   throw py::value_error("the instruction set is '" + name +
                         "', expected one that was built and that this processor has: " + usable);
 }
@@ -64,9 +62,8 @@ static py::list fields(const lif_field *field, int count) {
 
 static py::dict neurons() {
   py::dict all;
-  for (const lif_neuron *n : {
-#define ADDRESS(name) &lif_neuron_##name,
-           LIF_NEURONS(ADDRESS)}) {
+  for (int index = 0; index < lif::neuron_count(); index++) {
+    const lif_neuron *n = &lif::neuron(index);
     py::dict description;
     description["spiking"] = n->spiking != 0;
     description["inputs"] = fields(n->inputs, n->n_inputs);
@@ -76,7 +73,7 @@ static py::dict neurons() {
     for (int f = 0; f < n->n_states; f++) {
       const lif_field &state = n->states[f];
       if (lif_width(state.kind, 0) == 0) needs[state.name] = "synapses";
-      if (state.kind & LIF_OPTIONAL) needs[state.name] = state.kind & LIF_OF_RECURRENCE ? "w_rec" : state.name;
+      if (const char *param = lif::needed_param(state)) needs[state.name] = param;
     }
     description["state_needs"] = needs;
     py::list options;
@@ -89,20 +86,26 @@ static py::dict neurons() {
 
 static py::dict surrogates() {
   py::dict all;
-  for (const lif_surrogate *s = lif_surrogates; s->name; s++) all[s->name] = py::make_tuple(s->class_name, s->params);
+  for (const lif_surrogate *s = lif::surrogates(); s->name; s++)
+    all[s->name] = py::make_tuple(s->class_name, s->params);
   return all;
 }
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.doc() = "Compiled part of torch_lif: importing it registers the ops torch_lif::*.";
   lif::define_call(m);
-  m.def("build_info", &build_info, "What was built: versions, instruction sets, CUDA architectures.");
-  m.def("neurons", &neurons, "Each neuron's inputs, parameters, states and options, in the order of its op's lists.");
-  m.def("surrogates", &surrogates, "Each surrogate's Python class and parameters with their defaults.");
+  m.def("build_info", &build_info,
+        "What was built: versions, instruction sets, CUDA architectures.");
+  m.def("neurons", &neurons,
+        "Each neuron's inputs, parameters, states and options, in the order of its op's lists.");
+  m.def("surrogates", &surrogates,
+        "Each surrogate's Python class and parameters with their defaults.");
   m.def("instruction_set", &lif_isa, "The instruction set in use on the CPU.");
-  m.def("supported_instruction_sets", &supported_instruction_sets, "Those that were built and that this processor has, ascending.");
+  m.def("supported_instruction_sets", &supported_instruction_sets,
+        "Those that were built and that this processor has, ascending.");
   m.def("set_instruction_set", &set_instruction_set,
         "Use another instruction set from now on; ValueError if there is none of this name.");
   m.def("set_stream_from", &lif_set_stream_from,
-        "On the CPU, outputs of so many bytes for each thread go past the caches; 4194304 unless tests say otherwise.");
+        "On the CPU, outputs of so many bytes for each thread go past the caches; 4194304 (4 MiB) "
+        "unless tests say otherwise.");
 }

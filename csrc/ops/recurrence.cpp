@@ -1,5 +1,6 @@
-/* Recurrent layers. On the CPU the loop itself walks the product with the weights (csrc/cpu/recurrence.h). On CUDA it is one
- * matrix product and one kernel a time step, launched from here: no Python, nothing that a CUDA graph could not capture. */
+/* Recurrent layers. On the CPU the time loop itself computes the product with the weights
+ * (csrc/cpu/recurrence.h). On CUDA it is one matrix product and one kernel per time step. They are
+ * launched from here, without Python, and a CUDA graph can capture all of it. */
 #include <ATen/Parallel.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
@@ -14,7 +15,7 @@
 
 namespace lif {
 
-/* (leading..., neurons * width) dense, as the loops see it. */
+/* A dense tensor (leading..., neurons * width) as the loops see it. */
 static lif_tensor dense(const Tensor &t, int64_t width, bool sequence) {
   if (!t.defined()) return {};
   const int64_t row = t.size(-1);
@@ -26,10 +27,10 @@ static Tensor unbounded_rows(const Tensor &matrix) {
   const int64_t rows = matrix.size(0), length = matrix.size(1);
   const Tensor marks = at::empty({rows}, matrix.options().dtype(at::kByte));
   std::atomic<int64_t> found{0};
-  const int64_t grain = 1 + (1 << 18) / std::max<int64_t>(1, length); /* some 20 us of work */
+  const int64_t grain = 1 + (1 << 18) / std::max<int64_t>(1, length); /* about 20 us of work */
   at::parallel_for(0, rows, grain, [&](int64_t begin, int64_t end) {
-    found += lif_mark_unbounded(matrix.const_data_ptr(), matrix.scalar_type() == at::kDouble, begin, end, length,
-                                marks.data_ptr<unsigned char>());
+    found += lif_mark_unbounded(matrix.const_data_ptr(), matrix.scalar_type() == at::kDouble, begin,
+                                end, length, marks.data_ptr<unsigned char>());
   });
   return found ? marks : Tensor();
 }
@@ -41,7 +42,7 @@ void Launch::set_recurrence(const Recurrence &recurrence, bool backward, bool re
   lif_recurrence &r = args.recurrence;
   r.resumed = resumed;
   r.weights = recurrence_.weights.const_data_ptr();
-  if (args.N == 0) r.weights = &args; /* not read, but recurrence it is */
+  if (args.N == 0) r.weights = &args; /* not read; not NULL because there is recurrence */
   if (recurrence.bias.defined()) r.bias = recurrence_.bias.const_data_ptr();
   if (!x_.is_cuda()) {
     Tensor rows = recurrence_.weights;
@@ -59,13 +60,14 @@ void Launch::set_recurrence(const Recurrence &recurrence, bool backward, bool re
   r.grad_in = dense(recurrence_.grad_in, width, true);
 }
 
-/* A sequence, one state after another, from time step t on. */
+/* The same sequence, checkpoints or recurrent input, from time step t on. */
 static lif_tensor later(lif_tensor x, int64_t t, int64_t element) {
   if (x.data) x.data = (char *)x.data + t * x.t * element;
   return x;
 }
 
-static lif_args one_step(const lif_args &all, const lif_neuron &neuron, int64_t t, int64_t stored, int64_t computed) {
+static lif_args one_step(const lif_args &all, const lif_neuron &neuron, int64_t t, int64_t stored,
+                         int64_t computed) {
   lif_args a = all;
   a.T = 1;
   for (int f = 0; f < neuron.n_inputs; f++) {
@@ -84,7 +86,8 @@ static lif_args one_step(const lif_args &all, const lif_neuron &neuron, int64_t 
   return a;
 }
 
-/* Where a state waits between one launch and the next: two places taken in turns, so that none is read and written at once. */
+/* Where a state waits between one launch and the next: two places used in turn, so that no launch
+ * reads and writes the same one. */
 struct Waiting {
   std::vector<Tensor> places;
 
@@ -161,21 +164,26 @@ void Launch::step_backward() {
 
 Tensor Launch::weights_gradient() const {
   const int64_t steps = args.T * args.B, currents = args.N * std::max(args.S, 1);
-  const Tensor spikes = recurrence_.spikes.contiguous().view({steps, args.N}), g = recurrence_.grad_in.view({steps, currents});
+  const Tensor spikes = recurrence_.spikes.contiguous().view({steps, args.N}),
+               g = recurrence_.grad_in.view({steps, currents});
   if (x_.is_cuda()) return at::mm(spikes.t(), g);
   const Tensor total = at::empty({args.N, currents}, g.options()), marks = unbounded_rows(g);
-  const unsigned char *unbounded = marks.defined() ? marks.const_data_ptr<unsigned char>() : nullptr;
+  const unsigned char *unbounded =
+      marks.defined() ? marks.const_data_ptr<unsigned char>() : nullptr;
   constexpr int64_t BLOCK = 32; /* rows of the weights whose sums stay in cache */
   at::parallel_for(0, (args.N + BLOCK - 1) / BLOCK, 1, [&](int64_t begin, int64_t end) {
     std::vector<double> sum(BLOCK * currents);
     for (int64_t block = begin; block < end; block++) {
       const int64_t first = block * BLOCK, past = std::min(args.N, first + BLOCK);
-      lif_weights_gradient(spikes.const_data_ptr(), g.const_data_ptr(), unbounded, args.storage == LIF_FLOAT64, steps, args.N,
-                           currents, first, past, sum.data());
+      lif_weights_gradient(spikes.const_data_ptr(), g.const_data_ptr(), unbounded,
+                           args.storage == LIF_FLOAT64, steps, args.N, currents, first, past,
+                           sum.data());
       if (args.storage == LIF_FLOAT64)
-        std::copy_n(sum.data(), (past - first) * currents, total.data_ptr<double>() + first * currents);
+        std::copy_n(sum.data(), (past - first) * currents,
+                    total.data_ptr<double>() + first * currents);
       else
-        std::copy_n(sum.data(), (past - first) * currents, total.data_ptr<float>() + first * currents);
+        std::copy_n(sum.data(), (past - first) * currents,
+                    total.data_ptr<float>() + first * currents);
     }
   });
   return total;
@@ -183,11 +191,12 @@ Tensor Launch::weights_gradient() const {
 
 Tensor Launch::bias_gradient() const {
   const Tensor &g = recurrence_.grad_in;
-  if (x_.is_cuda()) return at::sum(g, at::IntArrayRef{0, 1}, false, at::kDouble).to(g.scalar_type());
+  if (x_.is_cuda())
+    return at::sum(g, at::IntArrayRef{0, 1}, false, at::kDouble).to(g.scalar_type());
   const Tensor total = at::zeros({g.size(-1)}, g.options().dtype(at::kDouble));
   const int64_t size = g.size(-1), stride = 1;
-  lif_reduce(g.data_ptr(), args.storage == LIF_FLOAT64, args.T * args.B, size, size, 1, 1, &size, &stride, 0,
-             total.data_ptr<double>());
+  lif_reduce(g.data_ptr(), args.storage == LIF_FLOAT64, args.T * args.B, size, size, 1, 1, &size,
+             &stride, 0, total.data_ptr<double>());
   return total.to(g.scalar_type());
 }
 

@@ -1,32 +1,37 @@
-/* The ops as PyTorch sees them. Every neuron of the list has three, of the same signatures:
- * torch_lif::<neuron> is what users call; it is differentiable.
- * torch_lif::<neuron>_forward also returns what the backward needs: a checkpoint of each state every `interval` time steps, and
- * with recurrent weights their input of each step.
- * torch_lif::<neuron>_backward computes the gradients asked for, from the checkpoints.
- * Lists hold one entry for each input, parameter, state or option, in the order of the neuron's header. */
+/* The ops as PyTorch sees them. Every neuron has three, with the same signatures as those of all
+ * others. torch_lif::<neuron> is what users call; it is differentiable. torch_lif::<neuron>_forward
+ * also returns what the backward needs: a checkpoint of each state every `interval` time steps, and
+ * with recurrent weights the recurrent input of each step. torch_lif::<neuron>_backward computes
+ * from these the gradients that are asked for. Lists hold one entry for each input, parameter,
+ * state or option, in the order of the neuron's header. */
 #include <torch/library.h>
 
 #include "../neuron/neurons.h"
 #include "autograd.h"
 
-#define CONFIG_SCHEMA                                                                                                     \
-  "float[] options, str surrogate, float[] surrogate_params, bool smooth, int synapses, bool batch_first, int[] record, " \
+#define CONFIG_SCHEMA                                                                          \
+  "float[] options, str surrogate, float[] surrogate_params, bool smooth, int synapses, bool " \
+  "batch_first, int[] record, "                                                                \
   "str memory"
-#define PUBLIC_SCHEMA "(Tensor?[] inputs, Tensor?[] params, Tensor?[] state, " CONFIG_SCHEMA ") -> Tensor[]"
-#define FORWARD_SCHEMA "(Tensor?[] inputs, Tensor?[] params, Tensor?[] state, " CONFIG_SCHEMA ", int interval) -> Tensor[]"
+#define PUBLIC_SCHEMA \
+  "(Tensor?[] inputs, Tensor?[] params, Tensor?[] state, " CONFIG_SCHEMA ") -> Tensor[]"
+#define FORWARD_SCHEMA                                                   \
+  "(Tensor?[] inputs, Tensor?[] params, Tensor?[] state, " CONFIG_SCHEMA \
+  ", int interval) -> Tensor[]"
 #define BACKWARD_SCHEMA                                                                        \
   "(Tensor?[] grads, Tensor?[] inputs, Tensor?[] params, Tensor[] checkpoints, " CONFIG_SCHEMA \
   ", int interval, bool resumed, int[] needs) "                                                \
   "-> Tensor[]"
 
-#define CONFIG_PARAMETERS                                                                                                         \
-  at::ArrayRef<double> options, c10::string_view surrogate, at::ArrayRef<double> surrogate_params, bool smooth, int64_t synapses, \
-      bool batch_first, at::IntArrayRef record, c10::string_view memory
+#define CONFIG_PARAMETERS                                                                          \
+  at::ArrayRef<double> options, c10::string_view surrogate, at::ArrayRef<double> surrogate_params, \
+      bool smooth, int64_t synapses, bool batch_first, at::IntArrayRef record,                     \
+      c10::string_view memory
 #define CONFIG \
   Config { options, surrogate, surrogate_params, smooth, synapses, batch_first, record, memory }
-#define CONFIG_ARGUMENTS                                                                                                        \
-  config.options, config.surrogate, config.surrogate_params, config.smooth, config.synapses, config.batch_first, config.record, \
-      config.memory
+#define CONFIG_ARGUMENTS                                                                     \
+  config.options, config.surrogate, config.surrogate_params, config.smooth, config.synapses, \
+      config.batch_first, config.record, config.memory
 
 namespace lif {
 
@@ -35,65 +40,78 @@ enum { LIF_NEURONS(ID) NEURON_COUNT };
 #define NAME(name) "torch_lif::" #name,
 static const char *const op_names[] = {LIF_NEURONS(NAME)};
 
-using PublicSignature = Tensors(const OptionalTensors &, const OptionalTensors &, const OptionalTensors &, CONFIG_PARAMETERS);
-using ForwardSignature = Tensors(const OptionalTensors &, const OptionalTensors &, const OptionalTensors &, CONFIG_PARAMETERS,
-                                 int64_t);
-using BackwardSignature = Tensors(const OptionalTensors &, const OptionalTensors &, const OptionalTensors &, at::TensorList,
-                                  CONFIG_PARAMETERS, int64_t, bool, at::IntArrayRef);
+using PublicSignature = Tensors(const OptionalTensors &, const OptionalTensors &,
+                                const OptionalTensors &, CONFIG_PARAMETERS);
+using ForwardSignature = Tensors(const OptionalTensors &, const OptionalTensors &,
+                                 const OptionalTensors &, CONFIG_PARAMETERS, int64_t);
+using BackwardSignature = Tensors(const OptionalTensors &, const OptionalTensors &,
+                                  const OptionalTensors &, at::TensorList, CONFIG_PARAMETERS,
+                                  int64_t, bool, at::IntArrayRef);
 
 template <class Signature>
 static std::vector<c10::TypedOperatorHandle<Signature>> find(const char *suffix) {
   std::vector<c10::TypedOperatorHandle<Signature>> ops;
   for (const char *name : op_names)
-    ops.push_back(c10::Dispatcher::singleton().findSchemaOrThrow((std::string(name) + suffix).c_str(), "").typed<Signature>());
+    ops.push_back(c10::Dispatcher::singleton()
+                      .findSchemaOrThrow((std::string(name) + suffix).c_str(), "")
+                      .typed<Signature>());
   return ops;
 }
 
-Tensors call_public(int index, const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
-                    const Config &config) {
+Tensors call_public(int index, const OptionalTensors &inputs, const OptionalTensors &params,
+                    const OptionalTensors &state, const Config &config) {
   static const auto ops = find<PublicSignature>("");
   return ops[index].call(inputs, params, state, CONFIG_ARGUMENTS);
 }
 
-Tensors call_forward(int index, const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
-                     const Config &config, int64_t interval) {
+Tensors call_forward(int index, const OptionalTensors &inputs, const OptionalTensors &params,
+                     const OptionalTensors &state, const Config &config, int64_t interval) {
   static const auto ops = find<ForwardSignature>("_forward");
   return ops[index].call(inputs, params, state, CONFIG_ARGUMENTS, interval);
 }
 
-Tensors call_backward(int index, const OptionalTensors &grads, const OptionalTensors &inputs, const OptionalTensors &params,
-                      at::TensorList checkpoints, const Config &config, int64_t interval, bool resumed, at::IntArrayRef needs) {
+Tensors call_backward(int index, const OptionalTensors &grads, const OptionalTensors &inputs,
+                      const OptionalTensors &params, at::TensorList checkpoints,
+                      const Config &config, int64_t interval, bool resumed, at::IntArrayRef needs) {
   static const auto ops = find<BackwardSignature>("_backward");
-  return ops[index].call(grads, inputs, params, checkpoints, CONFIG_ARGUMENTS, interval, resumed, needs);
+  return ops[index].call(grads, inputs, params, checkpoints, CONFIG_ARGUMENTS, interval, resumed,
+                         needs);
 }
 
-/* The kernels of one neuron; the dispatcher wants a function for each. Those of devices compute below autograd, whose keys are
- * still on where an inner op is called by itself: PyTorch's operations in them would record, or refuse to. */
+/* The kernels of one neuron; the dispatcher wants a function for each. The device kernels switch
+ * autograd off, because its keys are still on if an inner op is called by itself: PyTorch's
+ * operations in the kernels would then be recorded, or would refuse to run. */
 template <int index>
 struct Kernels {
-  static Tensors plain(const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
-                       CONFIG_PARAMETERS) {
+  static Tensors plain(const OptionalTensors &inputs, const OptionalTensors &params,
+                       const OptionalTensors &state, CONFIG_PARAMETERS) {
     const at::AutoDispatchBelowADInplaceOrView guard;
     return forward(index, Readable(inputs), Readable(params), Readable(state), CONFIG, 0);
   }
-  static Tensors with_gradient(const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
-                               CONFIG_PARAMETERS) {
+  static Tensors with_gradient(const OptionalTensors &inputs, const OptionalTensors &params,
+                               const OptionalTensors &state, CONFIG_PARAMETERS) {
     return differentiable(index, inputs, params, state, CONFIG);
   }
-  static Tensors with_checkpoints(const OptionalTensors &inputs, const OptionalTensors &params, const OptionalTensors &state,
-                                  CONFIG_PARAMETERS, int64_t interval) {
+  static Tensors with_checkpoints(const OptionalTensors &inputs, const OptionalTensors &params,
+                                  const OptionalTensors &state, CONFIG_PARAMETERS,
+                                  int64_t interval) {
     const at::AutoDispatchBelowADInplaceOrView guard;
     return forward(index, Readable(inputs), Readable(params), Readable(state), CONFIG, interval);
   }
-  static Tensors gradient(const OptionalTensors &grads, const OptionalTensors &inputs, const OptionalTensors &params,
-                          at::TensorList checkpoints, CONFIG_PARAMETERS, int64_t interval, bool resumed, at::IntArrayRef needs) {
+  static Tensors gradient(const OptionalTensors &grads, const OptionalTensors &inputs,
+                          const OptionalTensors &params, at::TensorList checkpoints,
+                          CONFIG_PARAMETERS, int64_t interval, bool resumed,
+                          at::IntArrayRef needs) {
     const at::AutoDispatchBelowADInplaceOrView guard;
-    return backward(index, Readable(grads), Readable(inputs), Readable(params), checkpoints, CONFIG, interval, resumed, needs);
+    return backward(index, Readable(grads), Readable(inputs), Readable(params), checkpoints, CONFIG,
+                    interval, resumed, needs);
   }
-  static Tensors gradient_once(const OptionalTensors &grads, const OptionalTensors &inputs, const OptionalTensors &params,
-                               at::TensorList checkpoints, CONFIG_PARAMETERS, int64_t interval, bool resumed,
+  static Tensors gradient_once(const OptionalTensors &grads, const OptionalTensors &inputs,
+                               const OptionalTensors &params, at::TensorList checkpoints,
+                               CONFIG_PARAMETERS, int64_t interval, bool resumed,
                                at::IntArrayRef needs) {
-    return backward_once(index, grads, inputs, params, checkpoints, CONFIG, interval, resumed, needs);
+    return backward_once(index, grads, inputs, params, checkpoints, CONFIG, interval, resumed,
+                         needs);
   }
 };
 
@@ -113,7 +131,8 @@ TORCH_LIBRARY(torch_lif, m) {
 TORCH_LIBRARY_IMPL(torch_lif, CPU, m) { LIF_NEURONS(DEVICE_KERNELS) }
 TORCH_LIBRARY_IMPL(torch_lif, CUDA, m) { LIF_NEURONS(DEVICE_KERNELS) }
 TORCH_LIBRARY_IMPL(torch_lif, Meta, m) { LIF_NEURONS(DEVICE_KERNELS) }
-/* For tensors of every other kind (sparse, quantized, nested; other devices): their checks say what to do instead. */
+/* For tensors of every other kind (sparse, quantized, nested; other devices): the op's checks say
+ * what to do instead. */
 TORCH_LIBRARY_IMPL(torch_lif, CompositeExplicitAutograd, m) { LIF_NEURONS(DEVICE_KERNELS) }
 TORCH_LIBRARY_IMPL(torch_lif, NestedTensorCPU, m) { LIF_NEURONS(DEVICE_KERNELS) }
 TORCH_LIBRARY_IMPL(torch_lif, NestedTensorCUDA, m) { LIF_NEURONS(DEVICE_KERNELS) }

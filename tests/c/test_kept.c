@@ -1,6 +1,7 @@
-/* What keep makes of a step is all that its adjoint needs where no parameter has a gradient: step_backward, given a state and an x
- * that are not numbers, returns the same bits. The CUDA kernels rely on it (csrc/cuda/stream_loop.h). Compiled once for each neuron
- * (NEURON) by tests/test_core.py. */
+/* What keep makes of a step is all that its adjoint needs where no parameter has a gradient:
+ * step_backward, given a state and an x that are not numbers, returns the same bits. The CUDA
+ * kernels rely on it (csrc/cuda/stream_loop.h). Compiled once for each neuron (NEURON) by
+ * tests/test_core.py. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -11,7 +12,8 @@
 enum {
   MOST = 3, /* synapses */
   ROUNDS = 20000,
-  COUNTED = ROUNDS * 3 / 4 /* rounds that must end in numbers with a slope in them, for what is no number or 0 could not differ */
+  COUNTED = ROUNDS * 3 / 4 /* rounds that must end in numbers with a slope in them, for what is no
+                              number or 0 could not differ */
 };
 
 static real random_number(void) { return (real)rand() / (real)RAND_MAX * REAL(3) - REAL(1); }
@@ -45,7 +47,8 @@ static real random_number(void) { return (real)rand() / (real)RAND_MAX * REAL(3)
   if (INPUT_##name == 0) EACH_##KIND(in.name, *value = NAN;)
 #define ALLOCATE_INPUT(name, KIND) ALLOCATE_##KIND(in.name) ALLOCATE_##KIND(g_in.name)
 #define ALLOCATE_PARAM(name, KIND) ALLOCATE_##KIND(p.name)
-#define ALLOCATE_STATE(name, KIND) ALLOCATE_##KIND(s.name) ALLOCATE_##KIND(g_next.name) ALLOCATE_##KIND(g.name)
+#define ALLOCATE_STATE(name, KIND) \
+  ALLOCATE_##KIND(s.name) ALLOCATE_##KIND(g_next.name) ALLOCATE_##KIND(g.name)
 #define KEEP_ADJOINT(name, KIND) EACH_##KIND(g.name, result[count++] = *value; *value = REAL(0);)
 #define KEEP_G_INPUT(name, KIND) EACH_##KIND(g_in.name, result[count++] = *value; *value = REAL(0);)
 
@@ -58,10 +61,13 @@ int main(void) {
   NEURON_STATES(ALLOCATE_STATE)
   int failures = 0, counted = 0;
   for (int round = 0; round < ROUNDS; round++) {
-    struct options o = {.inputs_given = rand(), .params_given = rand(), .surrogate = rand() % LIF_SURROGATE_COUNT};
+    struct options o = {
+        .inputs_given = rand(), .params_given = rand(), .surrogate = rand() % LIF_SURROGATE_COUNT};
     for (int k = 0; k < OPTION_COUNT; k++) o.values[k] = (real)(rand() % 3);
-    for (int k = 0; k < LIF_MAX_SURROGATE_PARAMS; k++) o.surrogate_params[k] = o.per_surrogate_param[k] = REAL(1);
-    const int S = NEURON_MAX_SYNAPSES < 0 ? rand() % (MOST + 1) : rand() % (NEURON_MAX_SYNAPSES + 1);
+    for (int k = 0; k < LIF_MAX_SURROGATE_PARAMS; k++)
+      o.surrogate_params[k] = o.per_surrogate_param[k] = REAL(1);
+    const int S =
+        NEURON_MAX_SYNAPSES < 0 ? rand() % (MOST + 1) : rand() % (NEURON_MAX_SYNAPSES + 1);
     NEURON_INPUTS(RANDOM_INPUT)
     NEURON_PARAMS(RANDOM_PARAM)
     p.per_threshold = REAL(1.25); /* not 0, which would be the slope of every window then */

@@ -3,9 +3,9 @@
     python -m tests.fuzz --calls 100000 --seed 0     many calls in two processes; ends 1 if there is a fault
     python -m tests.fuzz --seed 0 --only 1234        one call in this process: the call in full, and what came
 
-Call number k of a seed is always the same. Half of the calls are valid: their results are the reference loop's bit for bit,
-their gradients autograd's through it. The others are broken in one place or two: they must be refused with an error that names
-the argument, or give what the reference says.
+Call number k of a seed is always the same. Half of the calls are valid: their results are the reference loop's bit for
+bit, their gradients autograd's through it. The others are broken in one place or two: they must be refused with an
+error that names the argument, or give what the reference says.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first call (default: 0)")
     parser.add_argument("--calls", type=int, default=100_000)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--hang", type=float, default=30, help="seconds after which a call counts as hung (default: 30)")
+    parser.add_argument(
+        "--hang", type=float, default=30, help="seconds after which a call counts as hung (default: 30)"
+    )
     parser.add_argument("--most", type=int, default=200, help="stop after so many faults (default: 200)")
     parser.add_argument("--only", type=int, metavar="K", help="make call K alone, in this process")
     options = parser.parse_args()

@@ -1,7 +1,7 @@
 """Makes call number k of a seed: always the same one, of a random function, module or op, with random valid arguments.
 
-The neurons and their values come from tests/cases.py; here they get memory layouts, numbers in place of tensors, options and
-extreme values.
+The neurons and their values come from tests/cases.py; here they get memory layouts, numbers in place of tensors,
+options and extreme values.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ STREAM_FROM = 4 << 20
 
 @dataclasses.dataclass
 class Call:
-    """`arguments` are the function's (of a module those of `run`), `making` the constructor's, `raw` the op's by the names of its
-    schema. `needs` names the tensors that require a gradient; `broken` says what was done to the call, `opaque` what of it the
-    reference cannot be asked about, and `names` which words of an error would say it too."""
+    """`arguments` are the function's (of a module those of `run`), `making` the constructor's, `raw` the op's by the
+    names of its schema. `needs` names the tensors that require a gradient; `broken` says what was done to the call,
+    `opaque` what of it the reference cannot be asked about, and `names` which words of an error would say it too."""
 
     seed: int
     number: int
@@ -56,6 +56,10 @@ class Call:
     names: set[str] = dataclasses.field(default_factory=set)
     opaque: list[str] = dataclasses.field(default_factory=list)
 
+    @property
+    def smooth(self) -> bool:
+        return bool({**self.arguments, **self.making}.get("smooth"))
+
     def rng(self, purpose: str) -> Random:
         return Random(f"{self.seed} {self.number} {purpose}")
 
@@ -69,18 +73,24 @@ def subset(rng: Random, names: Any, p: float = 0.5) -> list[Any]:
 
 
 def random_case(rng: Random) -> Case:
-    neuron = rng.choice(("lif", "lif", "lif", "alif", "alif", "cuba", "cuba", "li"))
+    neuron = rng.choice(("lif", "lif", "lif", "alif", "alif", "euler", "euler", "li"))
     if neuron == "lif":
         return cases._lif(rng.choice((0, 0, 1, 1, 2, 3, 4, 5)), chance(rng, 0.35))
     if neuron == "li":
-        return cases._li("li", ("membrane_hw",) if chance(rng, 0.3) else (), synapse=rng.choice(_call.SYNAPSES))
+        return cases._li(
+            "li",
+            tuple(subset(rng, ("noise", "membrane_hw"), 0.3)),
+            subset(rng, ("bias",)),
+            synapse_update=rng.choice(_call.SYNAPSE_UPDATES),
+        )
     if neuron == "alif":
-        more = subset(rng, ("reset_value", "min_v"))
+        more = subset(rng, ("reset_value", "min_v", "bias"))
         return cases._alif(
             "alif",
             chance(rng, 0.5),
             recurrent=chance(rng, 0.35),
             more=more,
+            inputs=tuple(subset(rng, ("noise",), 0.3)),
             reset=rng.choice(("subtract", "value")) if "reset_value" in more else "subtract",
             norm_input=rng.choice((True, False, "state")),
             zero_adaptation=chance(rng, 0.3),
@@ -88,13 +98,13 @@ def random_case(rng: Random) -> Case:
             max_spikes=rng.choice((1, 1, 2, 7.5, 64)),
         )
     leaky = chance(rng, 0.7)
-    return cases._cuba(
-        "cuba",
-        subset(rng, ("reset", "refractory", *(("leak",) if leaky else ()))),
-        tuple(subset(rng, ("spikes_hw", "membrane_hw"), 0.25)),
+    return cases._euler(
+        "euler",
+        subset(rng, ("reset_value", "refractory", "bias", *(("leak",) if leaky else ()))),
+        tuple(subset(rng, ("noise", "spikes_hw", "membrane_hw"), 0.25)),
         recurrent=chance(rng, 0.35),
         leaky=leaky,
-        synapse=rng.choice(_call.SYNAPSES),
+        synapse_update=rng.choice(_call.SYNAPSE_UPDATES),
         reset_gradient=chance(rng, 0.5),
     )
 
@@ -142,13 +152,15 @@ def with_layouts(rng: Random, arguments: dict[str, Any], gradient: bool) -> dict
 
 
 def with_extremes(rng: Random, case: Case, arguments: dict[str, Any], parameters: bool) -> dict[str, Any]:
-    """Extreme values in some tensors. Where they are multiplied with recurrent weights only those whose sum is the same in every
-    order."""
+    """Extreme values in some tensors. Where they are multiplied with recurrent weights only those whose sum is the same
+    in every order."""
     fragile = ("w_rec", "b_rec", *(("spikes_hw",) if case.recurrent else ()))
     sequences = ("x", *case.inputs)
     # lif's docstring makes an exception of membranes whose quotient by the threshold overflows.
     numbers = tuple(n for n in EXTREMES if case.name != "lif" or abs(n) < 1e30 or not math.isfinite(n))
-    for name in subset(rng, [n for n, v in arguments.items() if isinstance(v, Tensor) and (n in sequences or parameters)], 0.4):
+    for name in subset(
+        rng, [n for n, v in arguments.items() if isinstance(v, Tensor) and (n in sequences or parameters)], 0.4
+    ):
         arguments[name] = sprinkled(arguments[name], rng, NOT_FINITE if name in fragile else numbers)
     if arguments.get("state") is not None and chance(rng, 0.5):
         arguments["state"] = tuple(
@@ -177,7 +189,9 @@ def function_arguments(rng: Random, call: Call) -> None:
     )
     x = arguments["x"]
     if case.max_spikes:
-        arguments["max_spikes"] = rng.choice((1, 2, 3.5, 64 if case.recurrent else 2.0**16))  # so that products are exact
+        arguments["max_spikes"] = rng.choice(
+            (1, 2, 3.5, 64 if case.recurrent else 2.0**16)
+        )  # so that products are exact
     required = ("decay_mem", "decay_syn", "decay_adapt", "rate_mem", "rate_syn", "reset_value", "refractory")
     for name in list(case.params):
         value = arguments[name]
@@ -198,7 +212,7 @@ def function_arguments(rng: Random, call: Call) -> None:
     if "state" in arguments:
         state = [None if chance(rng, 0.15) else value for value in arguments["state"]]
         arguments["state"] = tuple(state)
-    arguments["record"] = tuple(subset(rng, (*case.records, *(("irec",) if case.recurrent else ())), 0.4))
+    arguments["record"] = tuple(subset(rng, (*case.records, *(("recurrent_input",) if case.recurrent else ())), 0.4))
 
     gradient = chance(rng, 0.65) or call.kind == "module"  # whose parameters may require one
     call.extreme = chance(rng, 0.15) and not arguments.get("smooth")
@@ -238,15 +252,18 @@ def possible_memory(call: Call) -> list[str | None]:
     if case.recurrent or (call.device == "cuda" and case.synapses > 2):
         return [None, "save"]
     window = not case.spiking or isinstance(arguments.get("surrogate"), (torch_lif.StepPWL, torch_lif.Heaviside))
-    masked = case.name in ("lif", "li") and window and not arguments.get("smooth") and not set(call.needs) & set(case.params)
+    masked = (
+        case.name in ("lif", "li") and window and not arguments.get("smooth") and not set(call.needs) & set(case.params)
+    )
     return [None, "recompute", "save", *(("mask", "mask") if masked else ())]
 
 
 def module_arguments(rng: Random, call: Call) -> None:
-    """Turns a call of the function into one of the module: leaks in one of their views, the rest as the constructor wants it."""
+    """Turns a call of the function into one of the module: leaks in one of their views, the rest as the constructor
+    wants it."""
     case, arguments = call.case, call.arguments
     spiking_class = {"lif": "CubaLIF" if case.synapses else "LIF", "alif": "ALIF", "li": "LI"}
-    call.owner = spiking_class.get(case.name, "EulerLIF" if hasattr(torch_lif, "EulerLIF") else "RefractoryCubaLIF")
+    call.owner = spiking_class.get(case.name, "EulerLIF")
     for name, value in arguments.items():
         if isinstance(value, Tensor) and value._is_zerotensor():
             arguments[name] = plain(value)  # arithmetic with numbers would make float64 of it
@@ -259,36 +276,42 @@ def module_arguments(rng: Random, call: Call) -> None:
         value = arguments.pop(f"decay_{leak}", arguments.pop(f"rate_{leak}", None))
         if not given or (chance(rng, 0.3) and leak != "syn" and making["dt"] <= DT):
             continue  # the default time constant, which must not be shorter than a step
-        view = rng.choice(("tau", "decay", "dash"))
+        view = rng.choice(("tau", "decay", "bitshift"))
         # What was a decay in [0, 1] becomes a time constant of one to some 20 steps, or a shift of up to three.
         if view == "tau":
             value = (value * 20 + 1.1) * making["dt"]  # a tenth more: bfloat16 rounds a step down
-        making[f"{view}_{leak}"] = value * 3 if view == "dash" else value
-    for name in ("threshold", "bias", "adapt_scale", "reset_value", "min_v", "leak", "reset", "v_leak"):
+        making[f"{view}_{leak}"] = value * 3 if view == "bitshift" else value
+    for name in ("threshold", "bias", "adapt_scale", "reset_value", "min_v", "leak"):
         if name in arguments:
             making[name] = arguments.pop(name)
     if "refractory" in arguments:
         making["refractory_time"] = (arguments.pop("refractory") + 0.25) * making["dt"]
-    for name in ("surrogate", "max_spikes", "batch_first", *case.options):
+    for name in ("surrogate", "max_spikes", "batch_first", "smooth", "memory", *case.options):
         if name in arguments:
             making[name] = arguments.pop(name)
     if "w_rec" in arguments:
         making["recurrent"] = arguments.pop("w_rec").detach().contiguous()
-        arguments.pop("b_rec", None)
+        if "b_rec" in arguments:
+            making["recurrent_bias"] = arguments.pop("b_rec").detach().contiguous()
     if x.dtype == torch.float64:
         making["dtype"] = torch.float64
     elif x.dtype in _call.HALF or any(isinstance(v, Tensor) and v.dtype in _call.HALF for v in making.values()):
         making["dtype"] = torch.float32
-    for name in ("smooth", "memory", "spikes_hw", "membrane_hw"):
+    for name in ("spikes_hw", "membrane_hw"):
         arguments.pop(name, None)
-    if case.name == "lif" and "noise" not in arguments and not call.extreme and chance(rng, 0.2):
+    if "noise" not in arguments and not call.extreme and chance(rng, 0.2):
         making["noise_std"] = rng.uniform(0.1, 2.0)
         arguments["generator"] = rng.randrange(2**31)  # its seed: each run needs a new one
     # A subclass as a parameter would be that subclass's business to copy and to save.
-    making = {name: value.detach().as_subclass(Tensor) if isinstance(value, Tensor) else value for name, value in making.items()}
-    leaks = [name for name in making if name.split("_")[0] in ("tau", "decay", "dash")]
+    making = {
+        name: value.detach().as_subclass(Tensor) if isinstance(value, Tensor) else value
+        for name, value in making.items()
+    }
+    leaks = [name for name in making if name.split("_")[0] in ("tau", "decay", "bitshift")]
     if chance(rng, 0.4):
-        making["trainable"] = True if chance(rng, 0.3) else subset(rng, [*leaks, "threshold"] if case.spiking else leaks)
+        making["trainable"] = (
+            True if chance(rng, 0.3) else subset(rng, [*leaks, "threshold"] if case.spiking else leaks)
+        )
     if call.device != "cpu":
         making["device"] = call.device
     call.making = making

@@ -1,4 +1,5 @@
-"""The process that makes the calls. It writes down each call's number before it starts it, so that a signal has a name."""
+"""The process that makes the calls. It writes down each call's number before it starts it, so that a signal has a
+name."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ def outcome(seed: int, number: int) -> tuple[str, str]:
 def text_of(call: Call) -> str:
     """The call in full, for a report."""
     lines = [
-        f"call {call.number} of seed {call.seed}: {call.kind} {call.owner or call.case.name} on {call.device}, {call.settings}"
+        f"call {call.number} of seed {call.seed}: {call.kind} {call.owner or call.case.name} on {call.device}, "
+        f"{call.settings}"
     ]
     lines += [f"  broken: {what}" for what in call.broken]
     lines += [f"  after: {call.touch}"] if call.making and call.kind == "module" else []

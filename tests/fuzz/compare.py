@@ -25,12 +25,14 @@ def compare(call: Call, got: dict[str, Tensor], expected: dict[str, Tensor]) -> 
     for name, value in expected.items():
         result = got[name].detach().as_subclass(Tensor)
         if result.shape != value.shape or result.dtype != value.dtype:
-            raise FaultError(f"{name} is {result.dtype} {tuple(result.shape)}, expected {value.dtype} {tuple(value.shape)}")
+            raise FaultError(
+                f"{name} is {result.dtype} {tuple(result.shape)}, expected {value.dtype} {tuple(value.shape)}"
+            )
         if result.device != value.device:
             raise FaultError(f"{name} is on {result.device}, expected {value.device}")
         if result.is_meta or same_bits(result, value):
             continue
-        if call.arguments.get("smooth"):
+        if call.smooth:
             bound = 1e-9 if value.dtype == torch.float64 else 1e-3 if value.dtype == torch.float32 else 0.05
             if torch.allclose(result.double(), value.double(), rtol=bound, atol=bound, equal_nan=True):
                 continue
@@ -45,10 +47,13 @@ def compare(call: Call, got: dict[str, Tensor], expected: dict[str, Tensor]) -> 
 Gradients = dict[str, Tensor]
 
 
-def compare_gradients(call: Call, got: Gradients, expected: Gradients, bound: float, exact: Callable[[], Gradients]) -> None:
-    """Errors are relative to the gradient's largest value, or to 1 if that is larger: what the outputs' gradients are, which cancel
-    in it. A parameter's is a sum of many such terms, hence 16. Half sequences are rounded once more, to their type. Some calls
-    amplify every rounding; how much, the distance of the reference's own gradient to its `exact` one in float64 shows."""
+def compare_gradients(
+    call: Call, got: Gradients, expected: Gradients, bound: float, exact: Callable[[], Gradients]
+) -> None:
+    """Errors are relative to the gradient's largest value, or to 1 if that is larger: what the outputs' gradients are,
+    which cancel in it. A parameter's is a sum of many such terms, hence 16. Half sequences are rounded once more, to
+    their type. Some calls amplify every rounding; how much, the distance of the reference's own gradient to its `exact`
+    one in float64 shows."""
     sequences = ("x", *call.case.inputs)
     for name, value in expected.items():
         if name == "refractory" or (name.startswith("state") and call.case.states[int(name[6:-1])] == "refractory"):
@@ -69,13 +74,15 @@ def compare_gradients(call: Call, got: Gradients, expected: Gradients, bound: fl
 
 
 def comparable_gradients(call: Call) -> bool:
-    """Of finite numbers; with smooth=True not of every surrogate: its derivative by the threshold need not be the true one."""
-    return not (call.extreme or call.broken or call.arguments.get("smooth"))
+    """Of finite numbers; with smooth=True not of every surrogate: its derivative by the threshold need not be the true
+    one."""
+    return not (call.extreme or call.broken or call.smooth)
 
 
 def gradient_bound(call: Call, dtype: torch.dtype) -> float | None:
-    """In double 1e-10 leaves room for a growth of errors by 10^5. In float both walk the same spikes: at most 16 roundings of
-    2^-24 a step, which Case.steps steps do not amplify; over more steps they do, and nothing is compared."""
+    """In double 1e-10 leaves room for a growth of errors by 10^5. In float both walk the same spikes: at most 16
+    roundings of 2^-24 a step, which Case.steps steps do not amplify; over more steps they do, and nothing is
+    compared."""
     x = call.arguments["x"]
     steps = x.shape[1 if call.arguments.get("batch_first", call.making.get("batch_first", True)) else 0]
     if dtype == torch.float64:
@@ -105,6 +112,10 @@ def gradients_of(results: dict[str, Tensor], weights: dict[str, Tensor], found: 
     if not names or not found:
         return {name: torch.zeros_like(value) for name, value in found.items()}
     grads = torch.autograd.grad(
-        [results[n] for n in names], list(found.values()), [weights[n] for n in names], allow_unused=True, materialize_grads=True
+        [results[n] for n in names],
+        list(found.values()),
+        [weights[n] for n in names],
+        allow_unused=True,
+        materialize_grads=True,
     )
     return dict(zip(found, grads, strict=True))

@@ -31,7 +31,8 @@ from .values import changed, double_of, laid_out, plain, readable
 
 REFUSALS = (TypeError, ValueError, NotImplementedError, IndexError)
 INTERNAL = re.compile(
-    r"INTERNAL ASSERT|not iterable|has no attribute|Could not run|unhashable|not subscriptable|unsupported operand|has no len|"
+    r"INTERNAL ASSERT|not iterable|has no attribute|Could not run|unhashable|not subscriptable|unsupported "
+    r"operand|has no len|"
     r"ambiguous|incompatible function arguments|not supported between|NoneType' object"
 )
 CUDA_BROKEN = re.compile(r"CUDA error|CUBLAS_STATUS|device-side assert", re.IGNORECASE)
@@ -59,8 +60,8 @@ def settings(call: Call) -> Iterator[None]:
 
 
 def judge(seed: int, number: int) -> str:
-    """The outcome of a call: "compared" with the reference and equal; "refused" with a proper error; or "ran", being tampered with
-    so that nothing else can be asked. FaultError if it is none of these."""
+    """The outcome of a call: "compared" with the reference and equal; "refused" with a proper error; or "ran", being
+    tampered with so that nothing else can be asked. FaultError if it is none of these."""
     call = build(seed, number)
     torch.manual_seed(number)
     with settings(call):
@@ -78,16 +79,19 @@ def accepted(call: Call, got: Any) -> str:
         return surrogate_is_valid(call)
     if got is None and call.kind == "shortcut":
         return "refused" if call.broken else declined(call)
-    given = [*named_tensors(call.arguments), *((name, t) for name, value in call.raw.items() for t in _tensors_in(value))]
+    given = [
+        *named_tensors(call.arguments),
+        *((name, t) for name, value in call.raw.items() for t in _tensors_in(value)),
+    ]
     for name, value in given:
-        if value.layout is torch.strided and not (value.is_meta or value.is_quantized or value.is_nested or readable(value)):
+        if value.layout is torch.strided and not (
+            value.is_meta or value.is_quantized or value.is_nested or readable(value)
+        ):
             raise FaultError(f"accepted, but {name} lies beyond its storage")
     pristine = build(call.seed, call.number)
     for name, value in {**call.arguments, **call.raw}.items():
         if changed({**pristine.arguments, **pristine.raw}.get(name), value):
             raise FaultError(f"the call changed its argument {name}")
-    if call.raw and call.case.name == "lif" and pristine.arguments.get("b_rec") is not None:
-        return "ran"  # the op has a bias of the recurrent input, which the function has not
     judges = {"function": of_function, "module": of_module, "backward": of_backward}
     return judges.get(call.kind, of_op)(call, pristine, got)
 
@@ -122,7 +126,11 @@ def refused(call: Call, error: Exception) -> str:
     if schema and schema[1] in call.names:
         return "refused"
     for_pytorch = any(what.startswith(("device: ", "dtype: ")) for what in call.broken)
-    if for_pytorch and isinstance(error, (RuntimeError, TypeError)) and re.search("device|dtype|overflow", text, re.IGNORECASE):
+    if (
+        for_pytorch
+        and isinstance(error, (RuntimeError, TypeError))
+        and re.search("device|dtype|overflow", text, re.IGNORECASE)
+    ):
         return "refused"
     if not isinstance(error, REFUSALS):
         raise FaultError(f"an error of the wrong kind: {text[:300]}") from error
@@ -144,8 +152,8 @@ def surrogate_is_valid(call: Call) -> str:
 def reference_of(call: Call, pristine: Call, record: Any = None, double: bool = False) -> tuple[Any, dict[str, Tensor]]:
     """The reference's result for plain copies of the arguments, and those that require a gradient by name."""
     arguments = {name: plain(value) for name, value in pristine.arguments.items()}
-    if call.case.name == "lif" and arguments.get("b_rec", ...) is None:
-        del arguments["b_rec"]  # which the op has and the function has not
+    if call.raw and arguments.get("leaky") is False:
+        arguments["leak"] = None  # the op does not read it, and the function refuses it
     if double:
         arguments = {name: double_of(value) for name, value in arguments.items()}
     if record is not None:
@@ -157,7 +165,9 @@ def reference_of(call: Call, pristine: Call, record: Any = None, double: bool = 
     try:
         return call.case.reference(**arguments), found
     except Exception as error:
-        raise FaultError(f"accepted, but the reference cannot compute it: {type(error).__name__}: {str(error)[:200]}") from error
+        raise FaultError(
+            f"accepted, but the reference cannot compute it: {type(error).__name__}: {str(error)[:200]}"
+        ) from error
 
 
 def of_function(call: Call, pristine: Call, got: Any) -> str:
@@ -194,14 +204,17 @@ def caught(call: Call, function: Any) -> Any:
     except Exception as error:
         if CUDA_BROKEN.search(str(error)):
             raise DeviceLostError(str(error)) from error
-        raise FaultError(f"the backward of an accepted call failed: {type(error).__name__}: {str(error)[:300]}") from error
+        raise FaultError(
+            f"the backward of an accepted call failed: {type(error).__name__}: {str(error)[:300]}"
+        ) from error
 
 
 def near_float64(call: Call, pristine: Call, single: dict[str, Tensor]) -> None:
-    """Where every spike is the float64 loop's, the rest is its up to rounding: a step has fewer than 16 operations, each of which
-    errs by 2^-24 of the largest value; leaks and resets do not amplify what was there, a divided threshold may, hence 256."""
+    """Where every spike is the float64 loop's, the rest is its up to rounding: a step has fewer than 16 operations,
+    each of which errs by 2^-24 of the largest value; leaks and resets do not amplify what was there, a divided
+    threshold may, hence 256."""
     double = outputs(reference_of(call, pristine, double=True)[0])
-    if call.arguments.get("smooth") or (call.case.spiking and not torch.equal(single["out"].double(), double["out"])):
+    if call.smooth or (call.case.spiking and not torch.equal(single["out"].double(), double["out"])):
         return
     steps = max(1, single["out"].shape[1 if call.arguments["batch_first"] else 0])
     for name, value in double.items():
@@ -224,7 +237,9 @@ def of_module(call: Call, pristine: Call, got: Any) -> str:
     try:
         twin, wanted = run_module(pristine, "loop")
     except Exception as error:
-        raise FaultError(f"accepted, but the loop cannot compute it: {type(error).__name__}: {str(error)[:200]}") from error
+        raise FaultError(
+            f"accepted, but the loop cannot compute it: {type(error).__name__}: {str(error)[:200]}"
+        ) from error
     named = (lambda r: {"out": r}) if isinstance(result, Tensor) else outputs
     results, expected = named(result), named(wanted)
     compare(call, results, {name: value.detach() for name, value in expected.items()})
@@ -255,7 +270,8 @@ def flags_to_names(call: Call) -> list[str]:
 
 
 def of_op(call: Call, pristine: Call, got: Any) -> str:
-    """The public op, its shortcut and the forward: outputs, last states, records, and the checkpoints of the forward."""
+    """The public op, its shortcut and the forward: outputs, last states, records, and the checkpoints of the
+    forward."""
     if call.opaque:
         return tolerated(call)
     states, flagged = present(call), flags_to_names(call)
@@ -271,7 +287,7 @@ def of_op(call: Call, pristine: Call, got: Any) -> str:
     compare(call, dict(zip(wanted, got, strict=False)), wanted)
     kept = got[len(wanted) :]
     interval = call.raw.get("interval", 0)
-    if interval > 0 and not call.extreme and not call.arguments.get("smooth"):
+    if interval > 0 and not call.extreme and not call.smooth:
         checkpoints(call, pristine, expected, states, interval, kept)
     elif call.kind != "forward" and kept:
         raise FaultError(f"{len(kept)} more results than there are outputs, states and records")
@@ -346,7 +362,9 @@ def of_backward(call: Call, pristine: Call, got: Any) -> str:
         final = expected.state._asdict()
         results = [expected[0], *(final[s] for s in states), *(expected.records[s] for s in flagged)]
         try:
-            return gradients_of({str(k): r for k, r in enumerate(results)}, doubled(weights) if double else weights, leaves)
+            return gradients_of(
+                {str(k): r for k, r in enumerate(results)}, doubled(weights) if double else weights, leaves
+            )
         except RuntimeError as error:
             raise FaultError(f"accepted, but autograd cannot compute it: {str(error)[:200]}") from error
 
@@ -354,5 +372,7 @@ def of_backward(call: Call, pristine: Call, got: Any) -> str:
     bound = gradient_bound(call, call.arguments["x"].dtype)
     if bound and comparable_gradients(call):
         own = {place.get(slot, slot): value for slot, value in grads.items()}
-        compare_gradients(call, own, {name: value for name, value in wanted.items() if name in own}, bound, lambda: autograd(True))
+        compare_gradients(
+            call, own, {name: value for name, value in wanted.items() if name in own}, bound, lambda: autograd(True)
+        )
     return "compared"

@@ -16,7 +16,8 @@ from .values import double_of, plain
 
 
 def touched(layer: nn.Module, touch: str, making: dict[str, Any]) -> nn.Module:
-    """What users do with a layer before they run it; none of it may change the result, but where both twins get the same."""
+    """What users do with a layer before they run it; none of it may change the result, but where both twins get the
+    same."""
     if touch == "repr":
         repr(layer)
     elif touch == "state_dict":
@@ -32,7 +33,7 @@ def touched(layer: nn.Module, touch: str, making: dict[str, Any]) -> nn.Module:
         return torch.load(buffer, weights_only=False)
     elif touch == "views":
         for leak in layer._leaks:
-            _ = [getattr(layer, f"{view}_{leak}") for view in ("tau", "decay", "dash")]
+            _ = [getattr(layer, f"{view}_{leak}") for view in ("tau", "decay", "bitshift")]
     elif touch == "set":
         for leak in layer._leaks:
             setattr(layer, f"decay_{leak}", 0.5)
@@ -48,22 +49,27 @@ def touched(layer: nn.Module, touch: str, making: dict[str, Any]) -> nn.Module:
 
 
 def wrong_leak(call: Call, layer: nn.Module) -> str | None:
-    """A leak whose decay is not what its docstring says of the view that was given; the loop would share the mistake."""
+    """A leak whose decay is not what its docstring says of the view that was given; the loop would share the
+    mistake."""
     if call.touch == "set" or call.broken:
         return None
     euler = call.case.name not in ("lif", "alif")
     dt = float(call.making["dt"])
     for name, value in call.making.items():
         view, _, leak = name.partition("_")
-        if view not in ("tau", "decay", "dash"):
+        if view not in ("tau", "decay", "bitshift"):
             continue
         given = plain(value).double() if isinstance(value, Tensor) else torch.tensor(float(value), dtype=torch.float64)
-        decay = {"tau": 1 - dt / given if euler else torch.exp(-dt / given), "dash": 1 - 0.5**given}.get(view, given)
+        decay = {"tau": 1 - dt / given if euler else torch.exp(-dt / given), "bitshift": 1 - 0.5**given}.get(
+            view, given
+        )
         with torch.no_grad():
             got = getattr(layer, f"decay_{leak}").double().cpu()
         half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
         if not torch.allclose(got, decay.cpu().expand(got.shape), rtol=0, atol=1e-2 if half else 1e-6):
-            return f"decay_{leak} is {got.flatten()[:3].tolist()} with {name} = {given.flatten()[:3].tolist()}, dt = {dt}"
+            return (
+                f"decay_{leak} is {got.flatten()[:3].tolist()} with {name} = {given.flatten()[:3].tolist()}, dt = {dt}"
+            )
     return None
 
 
@@ -79,7 +85,11 @@ def run_module(call: Call, backend: str | None = None) -> tuple[nn.Module, Any]:
         x = arguments["x"]
         device = x.device if isinstance(x, Tensor) and not x.is_meta else "cpu"
         arguments["generator"] = torch.Generator(device).manual_seed(arguments["generator"])
-    if not call.broken and call.rng("forward").random() < 0.1 and set(arguments) <= {"x", "record", "batch_first", "state"}:
+    if (
+        not call.broken
+        and call.rng("forward").random() < 0.1
+        and set(arguments) <= {"x", "record", "batch_first", "state"}
+    ):
         return layer, layer(arguments["x"])
     return layer, layer.run(**arguments)
 

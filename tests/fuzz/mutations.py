@@ -20,17 +20,20 @@ from torch_lif import _call
 from .calls import CONFIG, DTYPES, Call
 from .values import readable
 
-# The kind of each argument of functions, modules and ops. Those named tau_, decay_ and dash_ are parameters.
+# The kind of each argument of functions, modules and ops. Those named tau_, decay_ and bitshift_ are parameters.
 ARGUMENTS = {
     "x": "sequence", "noise": "sequence", "spikes_hw": "weights", "membrane_hw": "sequence",
-    "rate_mem": "parameter", "rate_syn": "parameter", "threshold": "parameter", "bias": "parameter", "adapt_scale": "parameter",
-    "reset_value": "parameter", "min_v": "parameter", "leak": "parameter", "v_leak": "parameter", "refractory": "parameter",
+    "rate_mem": "parameter", "rate_syn": "parameter", "threshold": "parameter", "bias": "parameter",
+    "adapt_scale": "parameter",
+    "reset_value": "parameter", "min_v": "parameter", "leak": "parameter",
+    "refractory": "parameter",
     "refractory_time": "parameter", "w_rec": "weights", "b_rec": "weights", "recurrent": "weights",
+    "recurrent_bias": "weights",
     "state": "state", "record": "record", "surrogate": "surrogate", "synapses": "count", "size": "count",
     "max_spikes": "number", "dt": "number", "noise_std": "number",
     "batch_first": "flag", "smooth": "flag", "leaky": "flag", "reset_gradient": "flag", "zero_adaptation": "flag",
     "threshold_gradient": "flag", "resumed": "flag",
-    "memory": "choice", "synapse": "choice", "norm_input": "choice", "backend": "choice", "reset": "choice",
+    "memory": "choice", "synapse_update": "choice", "norm_input": "choice", "backend": "choice", "reset": "choice",
     "trainable": "record", "device": "choice", "dtype": "choice", "generator": "choice",
     "inputs": "tensors", "params": "tensors", "grads": "tensors", "checkpoints": "tensors",
     "options": "numbers", "surrogate_params": "numbers", "needs": "flags", "interval": "count", "place": "count",
@@ -44,7 +47,7 @@ def kind_of(call: Call, name: str) -> str:
         return {"state": "tensors", "record": "flags", "surrogate": "choice"}.get(name) or ARGUMENTS[name]
     if name == "reset" and call.case.name not in ("alif", "lif"):
         return "parameter"
-    return "parameter" if name.partition("_")[0] in ("tau", "decay", "dash") else ARGUMENTS[name]
+    return "parameter" if name.partition("_")[0] in ("tau", "decay", "bitshift") else ARGUMENTS[name]
 
 
 def _resized(t: Tensor) -> Tensor:
@@ -153,7 +156,10 @@ NUMBERS: dict[str, Callable[[], Any]] = {
     "integer tensor": lambda: torch.tensor(1),
 }
 COUNTS: dict[str, Callable[[], Any]] = {
-    **{str(n): (lambda n=n: n) for n in (-1, -(2**31), 0, 1, 2, 3, 16, 2**31, 2**32 + 1, 2**63 - 1, 2**63, 1.5, math.nan)},
+    **{
+        str(n): (lambda n=n: n)
+        for n in (-1, -(2**31), 0, 1, 2, 3, 16, 2**31, 2**32 + 1, 2**63 - 1, 2**63, 1.5, math.nan)
+    },
     "numpy int": lambda: np.int64(1),
     "tensor": lambda: torch.tensor(1),
     "shape with a float": lambda: (2, 1.5),
@@ -167,7 +173,10 @@ FLAGS: dict[str, Callable[[], Any]] = {
     "tensor of two": lambda: torch.tensor([True, False]),
 }
 CHOICES: dict[str, Callable[[], Any]] = {
-    **{repr(v): (lambda v=v: v) for v in ("bogus", "", "MASK", "mask", "save", "recompute", "state", "value", "v\0w", "ä", 3)},
+    **{
+        repr(v): (lambda v=v: v)
+        for v in ("bogus", "", "MASK", "mask", "save", "recompute", "state", "value", "v\0w", "ä", 3)
+    },
     "a long text": lambda: "x" * 10000,
 }
 NAMES: dict[str, Callable[[], Any]] = {
@@ -183,7 +192,7 @@ NAMES: dict[str, Callable[[], Any]] = {
     "generator": lambda: (name for name in ("v",)),
     "numpy array": lambda: np.array(["v"]),
     "text": lambda: "v",
-    "recurrent input": lambda: ("irec",),
+    "recurrent input": lambda: ("recurrent_input",),
     "number": lambda: 3,
 }
 
@@ -252,7 +261,16 @@ def break_one_thing(rng: Random, call: Call) -> None:
     call.broken.append(f"{name}: {label}")
     call.names |= {name}
     if _is_relational(kind, value) or name in ("size", "dt", "refractory_time"):
-        call.names |= {*call.case.params, *call.arguments, *call.making, "state", "w_rec", "tau_mem", "tau_syn", "tau_adapt"}
+        call.names |= {
+            *call.case.params,
+            *call.arguments,
+            *call.making,
+            "state",
+            "w_rec",
+            "tau_mem",
+            "tau_syn",
+            "tau_adapt",
+        }
 
 
 def _is_relational(kind: str, value: Any) -> bool:
@@ -264,7 +282,9 @@ def _state_like(call: Call) -> Tensor | None:
     x = call.arguments.get("x")
     if not isinstance(x, Tensor) or x.layout is not torch.strided or x.is_meta or x.dim() < 2:
         return None
-    return x.detach().select(1 if call.arguments.get("batch_first", True) else 0, 0) if x.shape[1] and x.shape[0] else None
+    return (
+        x.detach().select(1 if call.arguments.get("batch_first", True) else 0, 0) if x.shape[1] and x.shape[0] else None
+    )
 
 
 def _places(call: Call) -> list[tuple[dict[str, Any], str]]:
@@ -284,8 +304,14 @@ def _broken(rng: Random, kind: str, value: Any, like: Tensor | None) -> tuple[st
     base = value if isinstance(value, Tensor) else like
     if kind == "weights" and base is like and isinstance(like, Tensor) and readable(like):
         base = like.detach().round()  # whole numbers, whose products with recurrent weights are exact
-    usable = isinstance(base, Tensor) and readable(base) and base.dtype in (*DTYPES, torch.int32)  # of that type are masks
-    if kind in ("sequence", "weights", "parameter") and usable and rng.random() < (0.75 if kind != "parameter" else 0.5):
+    usable = (
+        isinstance(base, Tensor) and readable(base) and base.dtype in (*DTYPES, torch.int32)
+    )  # of that type are masks
+    if (
+        kind in ("sequence", "weights", "parameter")
+        and usable
+        and rng.random() < (0.75 if kind != "parameter" else 0.5)
+    ):
         label = rng.choice([name for name in TENSORS if kind != "weights" or name not in UNEVEN])
         return label, _or_list(lambda: TENSORS[label](base.detach(), rng))
     table = rng.choice(OF_KIND[kind])
@@ -331,7 +357,14 @@ def _break_raw(rng: Random, call: Call) -> None:
     else:
         # PyTorch takes an array or a set for a list of numbers, and then nobody can say what they should be.
         numbers = {name: make for name, make in OBJECTS.items() if name not in ("numpy array", "set")}
-        table = {"tensors": OBJECTS, "numbers": numbers, "flags": OBJECTS, "flag": FLAGS, "count": COUNTS, "choice": CHOICES}[kind]
+        table = {
+            "tensors": OBJECTS,
+            "numbers": numbers,
+            "flags": OBJECTS,
+            "flag": FLAGS,
+            "count": COUNTS,
+            "choice": CHOICES,
+        }[kind]
         label = rng.choice(list(table))
         value = table[label]()
         opaque = not _is_the_same(value, current)
@@ -365,8 +398,11 @@ def _another_length(rng: Random, kind: str, entries: list[Any]) -> tuple[str, li
     return label, {"shorter": entries[:-1], "empty": []}.get(label, [*entries, *more])
 
 
-def _broken_list(rng: Random, call: Call, name: str, kind: str, entries: list[Any]) -> tuple[str, list[Any], str | None, bool]:
-    """A label, the new list, the name of the entry that was broken, and whether the reference cannot be asked about it."""
+def _broken_list(
+    rng: Random, call: Call, name: str, kind: str, entries: list[Any]
+) -> tuple[str, list[Any], str | None, bool]:
+    """A label, the new list, the name of the entry that was broken, and whether the reference cannot be asked about
+    it."""
     if rng.random() < 0.2 or not entries:
         return *_another_length(rng, kind, entries), None, True
     order = _call.ORDERS[call.case.name]

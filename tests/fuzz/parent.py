@@ -1,4 +1,5 @@
-"""The process that watches: it starts children, and puts a new one behind a call that ended its child or took too long."""
+"""The process that watches: it starts children, and puts a new one behind a call that ended its child or took too
+long."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ class Report:
 
     def text(self, seed: int) -> str:
         lines = [
-            f"{self.done} calls: {self.outcomes['compared']} like the reference, {self.outcomes['refused']} refused as they "
+            f"{self.done} calls: {self.outcomes['compared']} like the reference, {self.outcomes['refused']} "
+            "refused as they "
             f"should, {self.outcomes['ran']} tampered with and harmless, {len(self.faults)} faults"
         ]
         for number, fault in sorted(self.faults.items()):
@@ -91,7 +93,13 @@ class Child:
 
 
 def fuzz(
-    seed: int, first: int, calls: int, processes: int = 1, hang: float = 30, most: int = 200, command: list[str] | None = None
+    seed: int,
+    first: int,
+    calls: int,
+    processes: int = 1,
+    hang: float = 30,
+    most: int = 200,
+    command: list[str] | None = None,
 ) -> Iterator[Report]:
     """Makes the calls and yields the growing report, the last time when all is done."""
     command = command or [sys.executable, "-m", "tests.fuzz.child"]

@@ -10,7 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-EXTREMES: tuple[float, ...] = (0.0, -0.0, 1e38, -1e38, 3.4e38, 1e-38, -1e-45, 1e-45, 1e308, 5e-324, math.inf, -math.inf, math.nan)
+EXTREMES: tuple[float, ...] = (
+    0.0,
+    -0.0,
+    1e38,
+    -1e38,
+    3.4e38,
+    1e-38,
+    -1e-45,
+    1e-45,
+    1e308,
+    5e-324,
+    math.inf,
+    -math.inf,
+    math.nan,
+)
 NOT_FINITE = (math.inf, -math.inf, math.nan)
 
 
@@ -124,7 +138,8 @@ def readable(t: Tensor) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """The same values as an ordinary contiguous tensor of its own; containers of tensors likewise; all else as it is."""
+    """The same values as an ordinary contiguous tensor of its own; containers of tensors likewise; all else as it
+    is."""
     if isinstance(value, Tensor):
         if not readable(value):
             return value
@@ -160,7 +175,10 @@ def described(value: Any) -> str:
     """One line for a report: of a tensor its kind and where its elements lie; its values if they are few."""
     if isinstance(value, Tensor):
         kind = type(value).__name__ if type(value) is not Tensor else "tensor"
-        parts = [f"{kind} {tuple(value.shape) if not value.is_nested else 'nested'}", str(value.dtype).removeprefix("torch.")]
+        parts = [
+            f"{kind} {tuple(value.shape) if not value.is_nested else 'nested'}",
+            str(value.dtype).removeprefix("torch."),
+        ]
         if value.layout is not torch.strided:
             return ", ".join([*parts, str(value.layout)])
         if not value.is_nested:

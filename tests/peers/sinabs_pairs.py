@@ -37,7 +37,9 @@ def named(pairs):
     return {"argvalues": [value for _, value in pairs], "ids": [name for name, _ in pairs]}
 
 
-def pair(spike_fn=SPIKE_FNS[0][1], reset_fn=RESETS[0][1], surrogate=("SingleExponential", {}), connect=None, **arguments):
+def pair(
+    spike_fn=SPIKE_FNS[0][1], reset_fn=RESETS[0][1], surrogate=("SingleExponential", {}), connect=None, **arguments
+):
     """The same layer of both libraries, with weights of its own each."""
     layers = []
     for layer_types, lib in ((theirs, sa), (ours, ours)):

@@ -1,5 +1,5 @@
-"""torch_lif.compat.norse beside norse itself: the same random cases through both. Runs where norse (1.1.0) is installed:
-python -m pytest tests/peers/test_norse.py"""
+"""torch_lif.compat.norse beside norse itself: the same random cases through both. Runs where norse (1.1.0) is
+installed: python -m pytest tests/peers/test_norse.py"""
 
 import inspect
 
@@ -18,13 +18,29 @@ from torch_lif.compat import norse as ours  # noqa: E402
 T, B, N, INPUTS = 100, 4, 9, 5
 LI_FIELDS = ("tau_syn_inv", "tau_mem_inv", "v_leak")
 LIF_FIELDS = (*LI_FIELDS, "v_th", "v_reset")
-RANGES = {"tau_syn_inv": (50, 400), "tau_mem_inv": (50, 300), "v_leak": (-0.2, 0.2), "v_th": (0.4, 0.8), "v_reset": (-0.3, 0.1)}
-SHAPES = [((B, N), ()), ((B, N), (1,)), ((B, N), (N,)), ((B, N), (B, 1)), ((N,), (N,)), ((), ()), ((B, 2, N, 3), (N, 1))]
+RANGES = {
+    "tau_syn_inv": (50, 400),
+    "tau_mem_inv": (50, 300),
+    "v_leak": (-0.2, 0.2),
+    "v_th": (0.4, 0.8),
+    "v_reset": (-0.3, 0.1),
+}
+SHAPES = [
+    ((B, N), ()),
+    ((B, N), (1,)),
+    ((B, N), (N,)),
+    ((B, N), (B, 1)),
+    ((N,), (N,)),
+    ((), ()),
+    ((B, 2, N, 3), (N, 1)),
+]
 shapes = pytest.mark.parametrize(("steps", "shape"), SHAPES, ids=str)
 dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 seeds = pytest.mark.parametrize("seed", range(5))
 METHODS = [("super", 100.0), ("triangle", 0.7), ("heavi_erfc", 0.7), ("heaviside", 1.0)]
-methods = pytest.mark.parametrize(("method", "alpha"), METHODS, ids=lambda value: value if isinstance(value, str) else "")
+methods = pytest.mark.parametrize(
+    ("method", "alpha"), METHODS, ids=lambda value: value if isinstance(value, str) else ""
+)
 
 
 def uniform(g, size, low, high, dtype):
@@ -123,7 +139,9 @@ def test_lif_gradients(steps, shape, method, alpha):
     leaves = [x, v, i, *p.values()]
     for leaf in leaves:
         leaf.requires_grad_()
-    z, state = lif_feed_forward_integral(x, norse.LIFFeedForwardState(v, i), norse.LIFParameters(**p, method=method, alpha=alpha))
+    z, state = lif_feed_forward_integral(
+        x, norse.LIFFeedForwardState(v, i), norse.LIFParameters(**p, method=method, alpha=alpha)
+    )
     got, last = ours.lif(x, ours.LIFFeedForwardState(v, i), ours.LIFParameters(**p, method=method, alpha=alpha))
     # norse takes the root of pi in float32, within 6e-8; T of them are multiplied at most.
     bound = 6e-8 * T if method == "heavi_erfc" else 1e-10
@@ -131,12 +149,15 @@ def test_lif_gradients(steps, shape, method, alpha):
 
 
 def test_norse_ignores_alpha():
-    """norse 1.1.0 computes the gradient of "super" without alpha, which its text and earlier versions have; ours too."""
+    """norse 1.1.0 computes the gradient of "super" without alpha, which its text and earlier versions have; ours
+    too."""
     gradients = {}
     for library in (norse, ours):
         for alpha in (1.0, 100.0):
             x = torch.full((3,), 1.5, dtype=torch.float64, requires_grad=True)
-            state = library.LIFFeedForwardState(torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64))
+            state = library.LIFFeedForwardState(
+                torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+            )
             z, _ = library.lif_feed_forward_step(x, state, library.LIFParameters(alpha=torch.tensor(alpha)))
             (gradients[library, alpha],) = torch.autograd.grad(z.sum(), x)
     assert torch.equal(gradients[norse, 1.0], gradients[norse, 100.0])
@@ -158,7 +179,9 @@ def test_methods_that_norse_has():
             ours.lif_feed_forward_step(x, state, ours.LIFParameters(method=method))
     for library in (norse, ours):
         with pytest.raises(ValueError, match="logistic"):
-            library.lif_feed_forward_step(x, library.LIFFeedForwardState(*state), library.LIFParameters(method="logistic"))
+            library.lif_feed_forward_step(
+                x, library.LIFFeedForwardState(*state), library.LIFParameters(method="logistic")
+            )
 
 
 @pytest.mark.parametrize("name", ["LIParameters", "LIFParameters", "LIState", "LIFState", "LIFFeedForwardState"])
@@ -173,7 +196,9 @@ def test_tuples(name):
 @pytest.mark.parametrize("spiking", [False, True], ids=["li", "lif"])
 def test_tuples_of_norse_itself_are_taken(spiking):
     x, v, i, p = draw(LIF_FIELDS if spiking else LI_FIELDS, (N,), (B, N), torch.float32, 0)
-    state, parameters = (norse.LIFFeedForwardState, norse.LIFParameters) if spiking else (norse.LIState, norse.LIParameters)
+    state, parameters = (
+        (norse.LIFFeedForwardState, norse.LIFParameters) if spiking else (norse.LIState, norse.LIParameters)
+    )
     own = (ours.LIFFeedForwardState, ours.LIFParameters) if spiking else (ours.LIState, ours.LIParameters)
     function = ours.lif if spiking else ours.li
     assert torch.equal(function(x, state(v, i), parameters(**p))[0], function(x, own[0](v, i), own[1](**p))[0])
@@ -394,7 +419,8 @@ def test_weights_and_state_dicts(name, autapses):
 
 
 def test_norse_returns_one_step_of_its_recurrent_integral():
-    """A bug of norse 1.1.0: lif_step_integral returns the spikes of the last step only. lif_recurrent returns them all."""
+    """A bug of norse 1.1.0: lif_step_integral returns the spikes of the last step only. lif_recurrent returns them
+    all."""
     from norse.torch.functional.lif import lif_step_integral
 
     x, z, v, i, p, w_in, w_rec = recurrent(torch.float64, 0)
@@ -429,7 +455,9 @@ def test_nir_has_no_none_in_our_place(name):
     sizes = (N, N) if name in ("LIFRecurrentCell", "LIFRecurrent", "LILinearCell") else ()
     x = torch.rand(2, 3, INPUTS)
     model = norse.SequentialState(torch.nn.Linear(INPUTS, N), getattr(ours, name)(*sizes))
-    with pytest.raises(NotImplementedError, match=f"{name} of torch_lif.compat.norse.* would write None in this module's place"):
+    with pytest.raises(
+        NotImplementedError, match=f"{name} of torch_lif.compat.norse.* would write None in this module's place"
+    ):
         to_nir(model, x)
     assert model(x)[0].shape == (2, 3, N)
     if hasattr(norse, name) and name != "LILinearCell":  # which takes no time dimension

@@ -152,7 +152,8 @@ def test_without_synapses_bit_for_bit():
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.int64, torch.bool, torch.bfloat16])
 def test_inputs_of_other_dtypes(dtype):
-    # Beside float64 inputs Rockpool still multiplies spikes with the threshold in float32; with this threshold it is exact there.
+    # Beside float64 inputs Rockpool still multiplies spikes with the threshold in float32; with this threshold it is
+    # exact there.
     them, us = both({**arguments(), "threshold": 0.75})
     for _ in range(2):
         x = (torch.rand(1, 40, N) * 2).to(dtype)
@@ -183,7 +184,8 @@ def test_one_seed_gives_the_same_noise(name):
 
 @pytest.fixture
 def wholly_float64(monkeypatch):
-    """Rockpool makes its spikes and records float32 whatever it is given: here it cannot. (The window it still rounds: 0.375.)"""
+    """Rockpool makes its spikes and records float32 whatever it is given: here it cannot. (The window it still rounds:
+    0.375.)"""
     monkeypatch.setattr(torch.Tensor, "float", lambda self: self)
     torch.set_default_dtype(torch.float64)
     yield
@@ -206,7 +208,12 @@ def gradients(module, x, states, record):
 def test_gradients_of_everything(mode, has_rec, fn):
     """Sums of a few hundred terms of like size in another order: 1e-11 of the largest."""
     S = 2
-    kwargs = {**arguments(mode, S), "has_rec": has_rec, "learning_window": 0.375, "max_spikes_per_dt": torch.tensor(4.0)}
+    kwargs = {
+        **arguments(mode, S),
+        "has_rec": has_rec,
+        "learning_window": 0.375,
+        "max_spikes_per_dt": torch.tensor(4.0),
+    }
     if has_rec:
         kwargs["w_rec"] = exact_weights(N, N * S)
     x = torch.rand(3, 15, N * S, dtype=torch.float64) * 0.5
@@ -220,7 +227,9 @@ def test_gradients_of_everything(mode, has_rec, fn):
         for name, value in states.items():
             setattr(module, name, value)
         grads.append(
-            gradients(module, x.clone().requires_grad_(), states, ("vmem", "isyn", "irec") if has_rec else ("vmem", "isyn"))
+            gradients(
+                module, x.clone().requires_grad_(), states, ("vmem", "isyn", "irec") if has_rec else ("vmem", "isyn")
+            )
         )
     for name, expected in grads[0].items():
         got = grads[1][name]
@@ -300,7 +309,8 @@ def test_signatures(name):
     ]
     for key, parameter in got.items():
         if key in ("self", "spike_generation_fn", "weight_init_func", "shape", "retain_torch_api", "keep_batch_state"):
-            continue  # functions, compared in other tests; LIFNeuronTorch's shape defaults to None, which it then refuses
+            # Functions, compared in other tests; LIFNeuronTorch's shape defaults to None, which it then refuses.
+            continue
         default = expected[key].default
         assert parameter.default == (default.item() if isinstance(default, torch.Tensor) else default), key
 
@@ -322,7 +332,10 @@ def test_attributes_and_families(mode, has_rec):
         assert type(a[key]) is type(b[key]), key
         assert bool((torch.as_tensor(a[key] == b[key])).all()), key
     assert set(them.state()) == set(us.state())
-    names = "shape size_in size_out n_neurons n_synapses dt noise_std leak_mode spiking_input spiking_output class_name name"
+    names = (
+        "shape size_in size_out n_neurons n_synapses dt noise_std leak_mode spiking_input spiking_output "
+        "class_name name"
+    )
     for key in names.split():
         assert getattr(them, key) == getattr(us, key), key
     for key in ("tau_mem", "tau_syn", "alpha", "beta", "dash_mem", "dash_syn"):
@@ -370,7 +383,9 @@ def test_inside_rockpools_sequential(tmp_path):
     assert set(a[2]) == set(b[2])
     assert torch.equal(a[2]["1_LIFTorch"]["isyn"], b[2]["1_LIFTorch"]["isyn"])
     for family in (None, "taus", "weights"):
-        assert [p.shape for p in them.parameters(family).astorch()] == [p.shape for p in us.parameters(family).astorch()]
+        assert [p.shape for p in them.parameters(family).astorch()] == [
+            p.shape for p in us.parameters(family).astorch()
+        ]
     torch.optim.Adam(us.parameters().astorch())
     b[0].sum().backward()
     assert all(p.grad is not None for p in us.parameters().astorch())
@@ -378,7 +393,9 @@ def test_inside_rockpools_sequential(tmp_path):
     assert not us.state()["1_LIFTorch"]["vmem"].any()
     us(torch.rand(5, 40, 4))
     assert us.state()["1_LIFTorch"]["vmem"].shape == (N,)
-    assert [type(module) for module in us.modules().values()][1::2] == [ours.LIFTorch, ours.LIFNeuronTorch], "taken as they are"
+    assert [type(module) for module in us.modules().values()][1::2] == [ours.LIFTorch, ours.LIFNeuronTorch], (
+        "taken as they are"
+    )
     us.reset_state().reset_parameters()
 
     us.save(tmp_path / "net.json")
@@ -389,7 +406,9 @@ def test_inside_rockpools_sequential(tmp_path):
 
 
 def test_graphs_of_networks():
-    network = combinators.Sequential(theirs.LinearTorch((4, 2 * N)), ours.LIFTorch((2 * N, N)), theirs.LinearTorch((N, 3)))
+    network = combinators.Sequential(
+        theirs.LinearTorch((4, 2 * N)), ours.LIFTorch((2 * N, N)), theirs.LinearTorch((N, 3))
+    )
     graph = network.as_graph()
     assert (len(graph.input_nodes), len(graph.output_nodes)) == (4, 3)
     with pytest.raises(NotImplementedError, match="LIFNeuronTorch has no graph"):
@@ -426,7 +445,9 @@ def test_constants_of_rockpool():
         "bias": lambda: their_parameters.Constant(torch.zeros(N).numpy()),
     }
     them, us = (library.LIFTorch(N, **{name: make() for name, make in constants.items()}) for library in (theirs, ours))
-    mine = ours.LIFTorch(N, tau_mem=ours.Constant(0.01), threshold=ours.Constant([2.0] * N), bias=ours.Constant([0.0] * N))
+    mine = ours.LIFTorch(
+        N, tau_mem=ours.Constant(0.01), threshold=ours.Constant([2.0] * N), bias=ours.Constant([0.0] * N)
+    )
     for module in (us, mine):
         assert set(module.parameters()) == set(them.parameters()) == {"tau_syn"}
         assert set(module.simulation_parameters()) == set(them.simulation_parameters())
@@ -475,7 +496,8 @@ def test_the_same_errors(kwargs):
 
 
 def test_rockpool_sets_leaks_by_the_wrong_conversion():
-    """In "taus" and "decays" it converts what it is given as if it were of the mode, and then reads back the value it was given."""
+    """In "taus" and "decays" it converts what it is given as if it were of the mode, and then reads back the value it
+    was given."""
     wanted = torch.full((N,), 0.9)
     them, us = both({"shape": N})
     them.alpha = us.alpha = wanted
@@ -546,10 +568,16 @@ def test_rockpool_accepts_what_it_cannot_run():
     them = theirs.LIFTorch((4, 3))
     with pytest.raises(RuntimeError):
         them(torch.rand(2, 5, 4))
-    assert torch.equal(theirs.LIFTorch(2, has_rec=True, w_rec=torch.arange(4.0)).w_rec, torch.tensor([[0.0, 1.0], [2.0, 3.0]]))
+    assert torch.equal(
+        theirs.LIFTorch(2, has_rec=True, w_rec=torch.arange(4.0)).w_rec, torch.tensor([[0.0, 1.0], [2.0, 3.0]])
+    )
     assert torch.equal(theirs.LIFTorch(2, alpha=0.0).tau_mem, torch.full((2,), 20e-3))  # ignored
     with pytest.raises(AttributeError):
         theirs.LIFTorch(2).zero_grad()
-    for kwargs in ({"shape": (4, 3)}, {"shape": 2, "has_rec": True, "w_rec": torch.arange(4.0)}, {"shape": 2, "alpha": 0.0}):
+    for kwargs in (
+        {"shape": (4, 3)},
+        {"shape": 2, "has_rec": True, "w_rec": torch.arange(4.0)},
+        {"shape": 2, "alpha": 0.0},
+    ):
         with pytest.raises(ValueError, match="expected"):
             ours.LIFTorch(**kwargs)

@@ -1,4 +1,5 @@
-"""torch_lif.compat.rockpool inside Rockpool's networks: combinators, modules of a user's own, SynNet, subclasses, NIR."""
+"""torch_lif.compat.rockpool inside Rockpool's networks: combinators, modules of a user's own, SynNet, subclasses,
+NIR."""
 
 import inspect
 import json
@@ -76,7 +77,8 @@ NETWORKS = {
         OrderedDict(weights=theirs.LinearTorch((4, N)), neurons=lib.LIFTorch(N, threshold=0.2))
     ),
     "Sequential of Sequentials": lambda lib: combinators.Sequential(
-        combinators.Sequential(theirs.LinearTorch((4, 2 * N)), lib.LIFTorch((2 * N, N), threshold=0.2)), lib.LIFNeuronTorch(N)
+        combinators.Sequential(theirs.LinearTorch((4, 2 * N)), lib.LIFTorch((2 * N, N), threshold=0.2)),
+        lib.LIFNeuronTorch(N),
     ),
     "Residual": lambda lib: combinators.Sequential(
         theirs.LinearTorch((4, N)), combinators.Residual(theirs.LinearTorch((N, N)), lib.LIFTorch(N, threshold=0.2))
@@ -85,7 +87,9 @@ NETWORKS = {
         theirs.LinearTorch((4, N)), combinators.Residual(lib.LIFTorch(N, threshold=0.2), lib.LIFNeuronTorch(N))
     ),
     "FFwdStack": lambda lib: combinators.FFwdStack(
-        lib.LIFTorch(4, threshold=0.05), lib.LIFTorch((2 * N, N), threshold=0.2), weight_init_func=lambda s: torch.rand(s) / 3
+        lib.LIFTorch(4, threshold=0.05),
+        lib.LIFTorch((2 * N, N), threshold=0.2),
+        weight_init_func=lambda s: torch.rand(s) / 3,
     ),
     "FFwdStack with theirs": lambda lib: combinators.FFwdStack(
         theirs.LIFTorch(4, threshold=0.05), lib.LIFTorch(N, threshold=0.2), weight_init_func=lambda s: torch.rand(s) / 3
@@ -95,7 +99,8 @@ NETWORKS = {
 
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_networks_of_rockpool_with_ours_in_them(kind, tmp_path):
-    """Outputs, records, parameters, states, JSON files, repr and PyTorch's interface: as with Rockpool's own modules."""
+    """Outputs, records, parameters, states, JSON files, repr and PyTorch's interface: as with Rockpool's own
+    modules."""
     them, us = networks(NETWORKS[kind])
     assert repr(us) == repr(them)
     x = torch.rand(1, 40, 4) * 3
@@ -210,7 +215,13 @@ def test_rockpool_imported_after_the_module_was_made():
 def test_synnet():
     """It goes by the name of its own neuron model, which stands in its module; docs/compat.md has these lines."""
     synnet = pytest.importorskip("rockpool.nn.networks.synnet")
-    kwargs = {"n_classes": 3, "n_channels": 4, "size_hidden_layers": [12, 6], "time_constants_per_layer": [4, 2], "threshold": 0.2}
+    kwargs = {
+        "n_classes": 3,
+        "n_channels": 4,
+        "size_hidden_layers": [12, 6],
+        "time_constants_per_layer": [4, 2],
+        "threshold": 0.2,
+    }
     own = synnet.LIFTorch
     pair = []
     for library in (theirs, ours):
@@ -234,7 +245,8 @@ def test_synnet():
 
 
 def test_rockpools_own_subclass_with_our_base():
-    """aLIFTorch's code, word for word, over our LIFBaseTorch: it registers parameters and a state, and loops in its forward."""
+    """aLIFTorch's code, word for word, over our LIFBaseTorch: it registers parameters and a state, and loops in its
+    forward."""
     module = pytest.importorskip("rockpool.nn.modules.torch.ahp_lif_torch")
     scope = {**vars(module), "LIFBaseTorch": ours.LIFBaseTorch}
     exec(inspect.getsource(module.aLIFTorch), scope)

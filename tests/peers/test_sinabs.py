@@ -11,7 +11,18 @@ sinabs = pytest.importorskip("sinabs")
 import sinabs.activation as sa  # noqa: E402
 import sinabs.layers as theirs  # noqa: E402
 from sinabs.layers.functional.alif import alif_forward_single  # noqa: E402
-from sinabs_pairs import RESETS, SPIKE_FNS, STATES, SURROGATES, assert_same_state, dyadic, gradients, make_input, named, pair  # noqa: E402
+from sinabs_pairs import (  # noqa: E402
+    RESETS,
+    SPIKE_FNS,
+    STATES,
+    SURROGATES,
+    assert_same_state,
+    dyadic,
+    gradients,
+    make_input,
+    named,
+    pair,
+)
 
 from torch_lif.compat import sinabs as ours  # noqa: E402
 
@@ -111,8 +122,8 @@ def library_steps(layer, x):
 
 @pytest.mark.parametrize("tau_syn", [None, 3.0])
 def test_recordings_are_the_states_after_each_step(tau_syn):
-    """Keys and shapes are sinabs'. Its own recordings of v_mem and i_syn are those of the step after, v_mem before the reset: it
-    keeps dictionaries that its next step writes into."""
+    """Keys and shapes are sinabs'. Its own recordings of v_mem and i_syn are those of the step after, v_mem before the
+    reset: it keeps dictionaries that its next step writes into."""
     library, own = pair(tau_mem=10.0, tau_adapt=30.0, tau_syn=tau_syn, spike_threshold=0.5, record_states=True)
     x = make_input(3, 60, 4, scale=20.0)
     spikes = own(x)
@@ -165,18 +176,22 @@ def test_recurrent_spikes_with_exact_weights(shape, connect, tau_syn):
 
 
 def test_recurrent_spikes_with_any_weights():
-    """The kernel may sum the products of a step in another order than sinabs' matrix product. A spike can differ where v_mem is
-    within that rounding (some 1e-7) of the threshold, and what follows in that sequence differs then. A sequence has 200 * 64 such
-    decisions over a range of v_mem of about 1: some 12800 * 1e-7 * a few = 0.5 % of the sequences should differ; 3 % may."""
+    """The kernel may sum the products of a step in another order than sinabs' matrix product. A spike can differ where
+    v_mem is within that rounding (some 1e-7) of the threshold, and what follows in that sequence differs then. A
+    sequence has 200 * 64 such decisions over a range of v_mem of about 1: some 12800 * 1e-7 * a few = 0.5 % of the
+    sequences should differ; 3 % may."""
     connect = nn.Linear(64, 64)
-    library, own = pair(connect=connect, tau_mem=10.0, tau_adapt=50.0, tau_syn=4.0, spike_threshold=0.3, norm_input=False)
+    library, own = pair(
+        connect=connect, tau_mem=10.0, tau_adapt=50.0, tau_syn=4.0, spike_threshold=0.3, norm_input=False
+    )
     x = torch.rand(96, 200, 64) * 0.3
     with torch.no_grad():
         spikes, mine = library(x), own(x)
     differs = (spikes != mine).flatten(1).any(1)
     assert differs.sum() <= 3, f"{int(differs.sum())} of 96 sequences differ, by {int((spikes != mine).sum())} spikes"
     assert 0.1 < spikes.mean() < 0.9
-    # Where no spike differs, the errors do not grow: each step adds a few 2**-24 of v_mem, and the leak takes a tenth away.
+    # Where no spike differs, the errors do not grow: each step adds a few 2**-24 of v_mem, and the leak takes a tenth
+    # away.
     bound = 10 * 4 * 2**-24 * library.v_mem.abs().max().item()
     torch.testing.assert_close(own.v_mem[~differs], library.v_mem[~differs], rtol=0, atol=bound)
 
@@ -197,9 +212,10 @@ def assert_same_gradients(library, own, x, bound, outputs=("spikes", *STATES)):
         assert want.any(), name
 
 
-# A gradient is a sum over T * B * N = 30 * 3 * 5 terms in another order, each a product of up to T rounded factors: an error of
-# 2**-24 * (30 + sqrt(450)) = 3e-6 of the terms' size, of which the sum may be some thirtieth. In float64 too: sinabs' spikes are
-# float32 all the same, and so is a spike's gradient. (test_compat_sinabs.py has a float64 loop of its own, and a bound of 1e-10.)
+# A gradient is a sum over T * B * N = 30 * 3 * 5 terms in another order, each a product of up to T rounded factors: an
+# error of 2**-24 * (30 + sqrt(450)) = 3e-6 of the terms' size, of which the sum may be some thirtieth. In float64 too:
+# sinabs' spikes are float32 all the same, and so is a spike's gradient. (test_compat_sinabs.py has a float64 loop of
+# its own, and a bound of 1e-10.)
 BOUND = 1e-4
 
 
@@ -233,7 +249,9 @@ def test_gradients_of_everything(spike_fn, reset_fn, train_alphas, tau_syn, dtyp
 
 @pytest.mark.parametrize("surrogate", SURROGATES, ids=[f"{name}{values}" for name, values in SURROGATES])
 def test_gradients_of_every_surrogate(surrogate):
-    library, own = pair(SPIKE_FNS[1][1], surrogate=surrogate, tau_mem=6.0, tau_adapt=12.0, adapt_scale=0.5, spike_threshold=0.6)
+    library, own = pair(
+        SPIKE_FNS[1][1], surrogate=surrogate, tau_mem=6.0, tau_adapt=12.0, adapt_scale=0.5, spike_threshold=0.6
+    )
     assert_same_gradients(library, own, make_input(3, 30, 5, scale=12.0), BOUND)
 
 
@@ -297,7 +315,13 @@ def test_gradient_to_a_parameter_in_sinabs_own_reset(computed):
 def test_spikes_as_booleans_or_integers(tau_syn, connect, dtype):
     own_weights = connect and dyadic(copy.deepcopy(connect))
     library, own = pair(
-        SPIKE_FNS[1][1], RESETS[1][1], connect=own_weights, tau_mem=6.0, tau_adapt=12.0, tau_syn=tau_syn, norm_input=False
+        SPIKE_FNS[1][1],
+        RESETS[1][1],
+        connect=own_weights,
+        tau_mem=6.0,
+        tau_adapt=12.0,
+        tau_syn=tau_syn,
+        norm_input=False,
     )
     x = (torch.rand(3, 40, 4) * 3).to(dtype)
     spikes = library(x)

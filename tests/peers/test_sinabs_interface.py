@@ -23,12 +23,16 @@ def _same_numbers_every_run():
 @pytest.mark.parametrize("name", ["ALIF", "ALIFRecurrent"])
 def test_same_arguments_in_the_same_order(name):
     library = inspect.signature(getattr(theirs, name)).parameters
-    own = {key: p for key, p in inspect.signature(getattr(ours, name)).parameters.items() if p.kind is not p.KEYWORD_ONLY}
+    own = {
+        key: p for key, p in inspect.signature(getattr(ours, name)).parameters.items() if p.kind is not p.KEYWORD_ONLY
+    }
     assert list(own) == list(library)
     for key, parameter in library.items():
         default = parameter.default
         if key in ("spike_fn", "reset_fn", "surrogate_grad_fn"):
-            assert getattr(own[key].default, "__name__", repr(own[key].default)) == getattr(default, "__name__", repr(default))
+            assert getattr(own[key].default, "__name__", repr(own[key].default)) == getattr(
+                default, "__name__", repr(default)
+            )
         else:
             assert own[key].default == default, key
 
@@ -201,7 +205,9 @@ def test_arguments_that_only_ours_takes():
 
 
 def test_helpers_for_a_whole_model_reach_both_libraries_layers():
-    model = nn.Sequential(*pair(tau_mem=6.0, tau_adapt=12.0), *pair(connect=nn.Linear(3, 3), tau_mem=6.0, tau_adapt=12.0))
+    model = nn.Sequential(
+        *pair(tau_mem=6.0, tau_adapt=12.0), *pair(connect=nn.Linear(3, 3), tau_mem=6.0, tau_adapt=12.0)
+    )
     x = make_input(2, 10, 3, scale=30.0)
     model(x)
     model[0].v_mem += 1
@@ -212,7 +218,12 @@ def test_helpers_for_a_whole_model_reach_both_libraries_layers():
         layer.detach_states() if hasattr(layer, "detach_states") else layer.zero_grad()
         layer.v_mem += 1
     sinabs.reset_states(model)
-    assert [bool(layer.v_mem.any()) for layer in model] == [False, True, True, True]  # neither ours nor its own with children
+    assert [bool(layer.v_mem.any()) for layer in model] == [
+        False,
+        True,
+        True,
+        True,
+    ]  # neither ours nor its own with children
     ours.reset_states(model)
     assert not any(layer.v_mem.any() for layer in model)
     model(x)

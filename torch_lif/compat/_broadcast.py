@@ -1,7 +1,7 @@
 """Arguments as other libraries' element-wise code takes them, made into what the fused functions take.
 
-In a plain loop a parameter may be a number or a tensor of any shape that broadcasts. The fused functions want tensors of the
-input's dtype and device, with no dimension or as many as the neurons have.
+In a plain loop a parameter may be a number or a tensor of any shape that broadcasts. The fused functions want tensors
+of the input's dtype and device, with no dimension or as many as the neurons have.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ Value = Tensor | float
 def checked_input(op: str, name: str, x: object, dims: int = 0) -> Tensor:
     """A dense floating tensor of at least `dims` dimensions."""
     if not isinstance(x, Tensor):
-        raise TypeError(f"{op}: {name} is a {type(x).__name__}, expected a tensor; convert it with torch.as_tensor({name})")
+        raise TypeError(
+            f"{op}: {name} is a {type(x).__name__}, expected a tensor; convert it with torch.as_tensor({name})"
+        )
     if not x.is_floating_point():
         expected = "float32, float64, bfloat16 or float16"
         raise TypeError(f"{op}: {name} is {x.dtype}, expected {expected}; convert it with {name}.float()")
@@ -31,7 +33,8 @@ def checked_input(op: str, name: str, x: object, dims: int = 0) -> Tensor:
 
 
 def is_number(value: object) -> bool:
-    """Whether it is one of Python's or NumPy's numbers; NumPy registers its own as `numbers.Real`, and need not be installed."""
+    """Whether it is one of Python's or NumPy's numbers; NumPy registers its own as `numbers.Real`, and need not be
+    installed."""
     return type(value) is float or (isinstance(value, (int, numbers.Real)) and not isinstance(value, bool))
 
 
@@ -47,11 +50,13 @@ def check_value(op: str, name: str, value: object) -> None:
 
 
 def check_range(op: str, name: str, value: Value, *, zero: bool) -> None:
-    """ValueError unless above 0 (or 0, if `zero`). Numbers are read, and tensors on the CPU unless a graph is being traced; a
-    tensor on another device is not: reading it would wait for the device."""
+    """ValueError unless above 0 (or 0, if `zero`). Numbers are read, and tensors on the CPU unless a graph is being
+    traced; a tensor on another device is not: reading it would wait for the device."""
     check_value(op, name, value)
     if isinstance(value, Tensor):
-        readable = type(value) in (Tensor, nn.Parameter) and value.device.type == "cpu" and not torch.compiler.is_compiling()
+        readable = (
+            type(value) in (Tensor, nn.Parameter) and value.device.type == "cpu" and not torch.compiler.is_compiling()
+        )
         lowest = value.detach().min().item() if readable and value.numel() else math.inf
     else:
         lowest = value
@@ -63,9 +68,9 @@ def check_range(op: str, name: str, value: Value, *, zero: bool) -> None:
 def converted(op: str, name: str, value: Value, x: Tensor, promote: bool) -> Tensor:
     """The value in the dtype that x is computed in, on x's device.
 
-    As in PyTorch's own arithmetic, a number and a tensor of shape () on the CPU go with x on any device. With `promote` its dtype
-    follows PyTorch's rule as far as x's dtype stays: one of shape () takes x's, one of fewer bits is widened, exactly, and one of
-    whole numbers takes x's too.
+    As in PyTorch's own arithmetic, a number and a tensor of shape () on the CPU go with x on any device. With `promote`
+    its dtype follows PyTorch's rule as far as x's dtype stays: one of shape () takes x's, one of fewer bits is widened,
+    exactly, and one of whole numbers takes x's too.
     """
     check_value(op, name, value)
     compute = compute_dtype(x)
@@ -88,14 +93,17 @@ def converted(op: str, name: str, value: Value, x: Tensor, promote: bool) -> Ten
 
 
 def aligned(op: str, name: str, value: Value, x: Tensor, shape: Sequence[int], *, promote: bool = False) -> Tensor:
-    """A parameter with no dimension, or as many as `shape`, each of that size or 1; ValueError if it does not broadcast to it."""
+    """A parameter with no dimension, or as many as `shape`, each of that size or 1; ValueError if it does not broadcast
+    to it."""
     tensor = converted(op, name, value, x, promote)
     sizes = tuple(tensor.shape)
     if not sizes:
         return tensor
     missing = len(shape) - len(sizes)
     own = (1,) * missing + sizes if missing >= 0 else sizes[-missing:]
-    if not all(n == 1 for n in sizes[: max(0, -missing)]) or any(n not in (1, m) for n, m in zip(own, shape, strict=True)):
+    if not all(n == 1 for n in sizes[: max(0, -missing)]) or any(
+        n not in (1, m) for n, m in zip(own, shape, strict=True)
+    ):
         raise ValueError(f"{op}: {name} has shape {sizes}, expected () or a shape that broadcasts to {tuple(shape)}")
     return tensor if own == sizes else tensor.reshape(own)
 

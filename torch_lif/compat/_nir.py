@@ -1,8 +1,9 @@
 """Keeps a drop-in from becoming None in a NIR graph.
 
-norse and Rockpool export through `nirtorch.extract_nir_graph`, with a map from their own classes to nodes. For any other
-module the map returns None, which nirtorch writes into the graph without a word. Nothing can be added to the map from outside.
-But nirtorch first runs the network, to see what is connected with what. In that run a drop-in can ask the map itself.
+norse and Rockpool export through `nirtorch.extract_nir_graph`, with a map from their own classes to nodes. For any
+other module the map returns None, which nirtorch writes into the graph without a word. Nothing can be added to the map
+from outside. But nirtorch first runs the network, to see what is connected with what. In that run a drop-in can ask the
+map itself.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ def check_export(module: nn.Module) -> None:
     if model_map is not None and model_map(module) is None:
         owner = f"{type(module).__name__} of {type(module).__module__}"
         raise NotImplementedError(
-            f"{owner} has no node in this library's NIR export, which goes by the library's own classes and would write None in "
+            f"{owner} has no node in this library's NIR export, which goes by the library's own classes and would "
+            "write None in "
             "this module's place; make the library's own module of the same parameters, and export that"
         )

@@ -1,7 +1,9 @@
-"""hxtorch's neurons, `hxtorch.spiking.functional`: current-based LIF, IAF and LI, to train with BrainScaleS-2 in the loop.
+"""hxtorch's neurons, `hxtorch.spiking.functional`: current-based LIF, IAF and LI, to train with BrainScaleS-2 in the
+loop.
 
-Argument order, names and returned tuples are hxtorch's, time first. Measured traces of the chip take the place of computed ones,
-while gradients go to the computed ones. hxtorch need not be installed. docs/compat.md lists the differences.
+Argument order, names and returned tuples are hxtorch's, time first. Measured traces of the chip take the place of
+computed ones, while gradients go to the computed ones. hxtorch need not be installed. docs/compat.md lists the
+differences.
 """
 
 from __future__ import annotations
@@ -36,8 +38,8 @@ Trace = tuple[Tensor, Tensor, Tensor, Tensor | None]
 class Unterjubel(reference._Inject):
     """Puts a measured value in a computed one's place.
 
-    `Unterjubel.apply(input, input_prime)`, two tensors of one shape, is `input_prime`; the gradient goes to `input` unchanged, and
-    none to `input_prime`. Source: hxtorch's class of this name (German: to slip in)."""
+    `Unterjubel.apply(input, input_prime)`, two tensors of one shape, is `input_prime`; the gradient goes to `input`
+    unchanged, and none to `input_prime`. Source: hxtorch's class of this name (German: to slip in)."""
 
 
 def spiking_threshold(input: Tensor, method: str, alpha: Value) -> Tensor:
@@ -46,14 +48,18 @@ def spiking_threshold(input: Tensor, method: str, alpha: Value) -> Tensor:
     Args:
         input: membrane potential less the threshold, any shape.
         method: "superspike" (hxtorch's code) or "super_spike" (its text).
-        alpha: steepness, above 0, in the inverse of the membrane's unit; a number or a tensor of one element, without gradient.
+        alpha: steepness, above 0, in the inverse of the membrane's unit; a number or a tensor of one element, without
+            gradient.
 
     Raises:
-        ValueError: another method; alpha not above 0. TypeError: input is no floating tensor; alpha requires a gradient.
+        ValueError: another method; alpha not above 0. TypeError: input is no floating tensor; alpha requires a
+            gradient.
     """
     op = "spiking_threshold"
     input = checked_input(op, "input", input)
-    return reference.spike(input, input.new_zeros(()), _surrogate(op, method, alpha), 1, count=reference.spike_above_threshold)
+    return reference.spike(
+        input, input.new_zeros(()), _surrogate(op, method, alpha), 1, count=reference.spike_above_threshold
+    )
 
 
 def refractory_update(
@@ -177,30 +183,33 @@ def cuba_lif_integration(
         z = [v - threshold > 0]                     or the measured spikes, if given
         v = (1 - z) * v + z * reset                 not with membrane_cadc; z detached
 
-    Where hardware data takes a computed value's place, the gradient goes to the computed one as if nothing had been replaced.
-    Source: hxtorch's function of this name.
+    Where hardware data takes a computed value's place, the gradient goes to the computed one as if nothing had been
+    replaced. Source: hxtorch's function of this name.
 
     Args:
-        input: weighted spikes, (time, batch, neurons); any floating dtype (half types are computed in float32), any strides.
-        leak, reset, threshold: potentials, in input's unit. A number, or a tensor of shape (), (1,) or (neurons,), with leading
-            dimensions of 1 if need be, in input's dtype; float32 for half-precision input. One of shape () on the CPU goes with
-            input on any device. Not taken, unlike in hxtorch: values that differ between items of the batch.
+        input: weighted spikes, (time, batch, neurons); any floating dtype (half types are computed in float32), any
+            strides.
+        leak, reset, threshold: potentials, in input's unit. A number, or a tensor of shape (), (1,) or (neurons,), with
+            leading dimensions of 1 if need be, in input's dtype; float32 for half-precision input. One of shape () on
+            the CPU goes with input on any device. Not taken, unlike in hxtorch: values that differ between items of the
+            batch.
         tau_syn, tau_mem: time constants in seconds, above 0; as leak.
         method: "superspike"; "super_spike" is the same.
         alpha: steepness of the surrogate gradient, above 0; a number or a tensor of one element, without gradient.
-        hw_data: (spikes, membrane_cadc, membrane_madc), each laid out as input or None: what the chip measured. Default: None. The
-            shortest of input and the first two ends the sequence; the third is returned as it is.
+        hw_data: (spikes, membrane_cadc, membrane_madc), each laid out as input or None: what the chip measured.
+            Default: None. The shortest of input and the first two ends the sequence; the third is returned as it is.
         dt: time step in seconds. Default: 1e-6.
         batch_first: True for input and hardware data of (batch, time, neurons), and results of it. Default: False.
 
     Returns:
-        (spikes, membrane, current, membrane_madc): the first three (time, batch, neurons) in input's dtype, membrane after the
-        reset. Gradients flow from all three to input and to leak (also through the initial v), reset, threshold, tau_syn and
-        tau_mem, where they are tensors.
+        (spikes, membrane, current, membrane_madc): the first three (time, batch, neurons) in input's dtype, membrane
+        after the reset. Gradients flow from all three to input and to leak (also through the initial v), reset,
+        threshold, tau_syn and tau_mem, where they are tensors.
 
     Raises:
-        ValueError: another method; a time constant not above 0 (numbers and CPU tensors are checked: reading others would wait for
-            the device); a shape that does not fit; hw_data of another length than 3; alpha or dt not above 0.
+        ValueError: another method; a time constant not above 0 (numbers and CPU tensors are checked: reading others
+            would wait for the device); a shape that does not fit; hw_data of another length than 3; alpha or dt not
+            above 0.
         TypeError: an argument of the wrong type or dtype.
     """
     values = {"leak": leak, "reset": reset, "threshold": threshold, "tau_syn": tau_syn, "tau_mem": tau_mem}
@@ -222,14 +231,15 @@ def cuba_refractory_lif_integration(
     dt: float = 1e-6,
     batch_first: bool = False,
 ) -> Trace:
-    """`cuba_lif_integration` with a refractory period: each step is followed by `refractory_update`, from ref_state = 0.
+    """`cuba_lif_integration` with a refractory period: each step is followed by `refractory_update`, from ref_state =
+    0.
 
     Args:
         refractory_time: seconds of rest after a spike, 0 or more; as leak. It gets no gradient.
 
-    The other arguments, the result and the errors are those of `cuba_lif_integration`; a negative refractory_time is a ValueError
-    under the same condition as a time constant. Source: hxtorch's function of this name, whose code lets v see the current of the
-    step before; its text says otherwise.
+    The other arguments, the result and the errors are those of `cuba_lif_integration`; a negative refractory_time is a
+    ValueError under the same condition as a time constant. Source: hxtorch's function of this name, whose code lets v
+    see the current of the step before; its text says otherwise.
     """
     values = {"leak": leak, "reset": reset, "threshold": threshold, "tau_syn": tau_syn, "tau_mem": tau_mem}
     values["refractory_time"] = refractory_time
@@ -300,12 +310,13 @@ def cuba_li_integration(
         i = i + (-dt / tau_syn * i) + input
 
     Args:
-        hw_data: (membrane_cadc, membrane_madc), as hxtorch's code takes it, or (None, membrane_cadc, membrane_madc), as its text
-            says (whatever stands first is not used). The shorter of input and membrane_cadc ends the sequence.
+        hw_data: (membrane_cadc, membrane_madc), as hxtorch's code takes it, or (None, membrane_cadc, membrane_madc), as
+            its text says (whatever stands first is not used). The shorter of input and membrane_cadc ends the sequence.
         input, leak, tau_syn, tau_mem, dt, batch_first: as in `cuba_lif_integration`.
 
     Returns:
-        (membrane, current, membrane_madc), the first two laid out as input, in its dtype; membrane_madc as it was given.
+        (membrane, current, membrane_madc), the first two laid out as input, in its dtype; membrane_madc as it was
+        given.
 
     Raises:
         ValueError, TypeError: as `cuba_lif_integration`; hw_data of another length than 2 or 3.
@@ -323,9 +334,9 @@ def cuba_li_integration(
         input,
         rate_mem=_rate(op, "tau_mem", tau_mem, input, shape, dt),
         rate_syn=_rate(op, "tau_syn", tau_syn, input, shape, dt),
-        v_leak=rest,
+        leak=rest,
         membrane_hw=cadc,
-        synapse="delayed_increment",
+        synapse_update="membrane_first_increment",
         state=(rest.expand(_states_shape(input, batch_first)),),
         record=("i",),
         batch_first=batch_first,
@@ -361,7 +372,9 @@ def _sequences(
     order, time = ("(batch, time, neurons)", 1) if batch_first else ("(time, batch, neurons)", 0)
     input = checked_input(op, "input", input)
     for name, data in (("input", input), ("spikes of hw_data", spikes), ("membrane_cadc of hw_data", cadc)):
-        if data is None or (data.dim() == 3 and (data.shape[1 - time], data.shape[2]) == (input.shape[1 - time], input.shape[2])):
+        if data is None or (
+            data.dim() == 3 and (data.shape[1 - time], data.shape[2]) == (input.shape[1 - time], input.shape[2])
+        ):
             continue
         fitting = "" if name == "input" else f" with batch and neurons of input, {tuple(input.shape)}"
         raise ValueError(f"{op}: {name} has shape {tuple(data.shape)}, expected {order}{fitting}")
@@ -374,7 +387,9 @@ def _states_shape(input: Tensor, batch_first: bool) -> tuple[int, ...]:
     return (input.shape[0 if batch_first else 1], *input.shape[2:])
 
 
-def _rate(op: str, name: str, tau: Value, input: Tensor, shape: Sequence[int], dt: float, complement: bool = False) -> Tensor:
+def _rate(
+    op: str, name: str, tau: Value, input: Tensor, shape: Sequence[int], dt: float, complement: bool = False
+) -> Tensor:
     """dt / tau, the fraction that leaks a step, rounded as the plain loop would.
 
     A number's division is in double precision there, and so is its 1 - dt/tau: with `complement` the rate is such that
@@ -388,12 +403,19 @@ def _rate(op: str, name: str, tau: Value, input: Tensor, shape: Sequence[int], d
     return aligned(op, name, dt / tau, input, shape)
 
 
+POTENTIALS = {"leak": "leak", "reset": "reset_value", "threshold": "threshold"}
+"""The parameters in hxtorch's names and ours."""
+
+
 def _parameters(
     op: str, input: Tensor, shape: Sequence[int], values: Mapping[str, Value], method: str, alpha: Value, dt: float
 ) -> dict[str, Any]:
-    """What a LIF, or an IAF if `values` has no leak, hands to `functional.cuba_lif`, for one step as for a sequence."""
+    """What a LIF, or an IAF if `values` has no leak, hands to `functional.euler_lif`, for one step as for a
+    sequence."""
     leaky = "leak" in values
-    given = {name: aligned(op, name, values[name], input, shape) for name in ("leak", "reset", "threshold") if name in values}
+    given = {
+        native: aligned(op, name, values[name], input, shape) for name, native in POTENTIALS.items() if name in values
+    }
     if "refractory_time" in values:
         check_range(op, "refractory_time", values["refractory_time"], zero=True)
         given["refractory"] = aligned(op, "refractory_time", values["refractory_time"], input, shape) / dt
@@ -401,7 +423,7 @@ def _parameters(
         **given,
         "rate_mem": _rate(op, "tau_mem", values["tau_mem"], input, shape, dt),
         "rate_syn": _rate(op, "tau_syn", values["tau_syn"], input, shape, dt, complement=leaky),
-        "synapse": "delayed" if leaky else "delayed_increment",
+        "synapse_update": "membrane_first" if leaky else "membrane_first_increment",
         "leaky": leaky,
         "surrogate": _surrogate(op, method, alpha),
     }
@@ -421,8 +443,8 @@ def _integrate(
     spikes_hw, membrane_cadc, membrane_madc = _observables(op, hw_data, _OBSERVABLES)
     input, spikes_hw, membrane_cadc = _sequences(op, input, spikes_hw, membrane_cadc, batch_first)
     given = _parameters(op, input, input.shape[2:], values, method, alpha, dt)
-    rest: Tensor = given["leak" if "leak" in values else "reset"]
-    result = functional.cuba_lif(
+    rest: Tensor = given["leak" if "leak" in values else "reset_value"]
+    result = functional.euler_lif(
         input,
         **given,
         spikes_hw=spikes_hw,
@@ -446,7 +468,8 @@ def _step(
     alpha: Value,
     dt: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A sequence of one step and a batch of one whose neurons have input's shape, so that everything may broadcast to it."""
+    """A sequence of one step and a batch of one whose neurons have input's shape, so that everything may broadcast to
+    it."""
     dt = check_dt(op, dt)
     input = checked_input(op, "input", input)
     shape = input.shape
@@ -455,7 +478,7 @@ def _step(
             raise TypeError(f"{op}: {name} is a {type(data).__name__}, expected a tensor or None")
         if data is not None and data.shape != shape:
             raise ValueError(f"{op}: {name} has shape {tuple(data.shape)}, expected input's, {tuple(shape)}")
-    result = functional.cuba_lif(
+    result = functional.euler_lif(
         input[None, None],
         **_parameters(op, input, shape, values, method, alpha, dt),
         spikes_hw=None if spikes_hw is None else spikes_hw[None, None],

@@ -1,7 +1,7 @@
 """The neurons: for each a function over a whole sequence and a module that owns its parameters."""
 
 from .alif import ALIF, ALIFResult, ALIFState
-from .cuba_lif import CubaLIFResult, CubaLIFState, RefractoryCubaLIF
+from .euler_lif import EulerLIF, EulerLIFResult, EulerLIFState
 from .li import LI, LIResult, LIState
 from .lif import LIF, CubaLIF, LIFResult, LIFState
 
@@ -12,11 +12,11 @@ __all__ = [
     "ALIFResult",
     "ALIFState",
     "CubaLIF",
-    "CubaLIFResult",
-    "CubaLIFState",
+    "EulerLIF",
+    "EulerLIFResult",
+    "EulerLIFState",
     "LIFResult",
     "LIFState",
     "LIResult",
     "LIState",
-    "RefractoryCubaLIF",
 ]

@@ -1,10 +1,11 @@
 """norse's leaky integrator and LIF, `norse.torch`: one step, a fused sequence, cells and layers.
 
-Names, argument order, states and defaults are norse's, time first. States are explicit, differentiable and never detached.
-Parameter and state tuples of norse itself are taken too; norse need not be installed. docs/compat.md lists the differences.
+Names, argument order, states and defaults are norse's, time first. States are explicit, differentiable and never
+detached. Parameter and state tuples of norse itself are taken too; norse need not be installed. docs/compat.md lists
+the differences.
 
-tuples.py has the parameters and states, functions.py and modules.py what is called; arguments.py makes of norse's arguments what
-the kernels take, sequences.py and steps.py call these: a whole sequence, and one step.
+tuples.py has the parameters and states, functions.py and modules.py what is called; arguments.py makes of norse's
+arguments what the kernels take, sequences.py and steps.py call these: a whole sequence, and one step.
 """
 
 from .functions import (

@@ -64,7 +64,9 @@ def initial(op: str, state: Any, names: Sequence[str], p: Any, x: Tensor, shape:
         return [rest if name == "v" else None for name in names]
     missing = [name for name in names if not isinstance(getattr(state, name, None), Tensor)]
     if missing:
-        raise TypeError(f"{op}: state is a {type(state).__name__} without a tensor {missing[0]}, expected ({', '.join(names)})")
+        raise TypeError(
+            f"{op}: state is a {type(state).__name__} without a tensor {missing[0]}, expected ({', '.join(names)})"
+        )
     return [expanded(op, f"the state {name}", getattr(state, name), x, shape, promote=True) for name in names]
 
 
@@ -95,7 +97,9 @@ def surrogate(op: str, p: Any) -> Surrogate:
         return make(op, method, float(alpha) if is_number(alpha) else constant(op, "alpha", alpha))
     fused = ", ".join(map(repr, METHODS))
     if method in ("tanh", "circ", "adjoint"):
-        raise NotImplementedError(f"{op}: method is {method!r}, which the kernel does not have; expected one of {fused}")
+        raise NotImplementedError(
+            f"{op}: method is {method!r}, which the kernel does not have; expected one of {fused}"
+        )
     raise ValueError(f"{op}: method is {method!r}, expected one of {fused}")
 
 
@@ -112,7 +116,7 @@ def tensors(op: str, p: Any) -> LIFParameters:
 
 
 RATES = {"rate_mem": "tau_mem_inv", "rate_syn": "tau_syn_inv"}
-POTENTIALS = {"leak": "v_leak", "threshold": "v_th", "reset": "v_reset"}
+POTENTIALS = {"leak": "v_leak", "threshold": "v_th", "reset_value": "v_reset"}
 """The kernels' parameters, and norse's fields that they are; the rates are dt times theirs."""
 
 
@@ -122,4 +126,10 @@ def rates(op: str, p: Any, dt: float, x: Tensor, shape: Sequence[int]) -> dict[s
 
 def lif_parameters(op: str, p: Any, dt: float, x: Tensor, shape: Sequence[int]) -> dict[str, Any]:
     potentials = {name: parameter(op, p, theirs, x, shape) for name, theirs in POTENTIALS.items()}
-    return {**potentials, **rates(op, p, dt, x, shape), "synapse": "at_once", "surrogate": surrogate(op, p), "batch_first": False}
+    return {
+        **potentials,
+        **rates(op, p, dt, x, shape),
+        "synapse_update": "input_first",
+        "surrogate": surrogate(op, p),
+        "batch_first": False,
+    }

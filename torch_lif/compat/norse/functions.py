@@ -20,18 +20,19 @@ def li_feed_forward_step(
         i = j + (-dt * tau_syn_inv) * j
 
     Args:
-        input_tensor: of any shape; float32, float64, bfloat16 or float16 (half types are computed in float32). Spikes as booleans
-            or integers are converted to the state's dtype, as PyTorch's arithmetic does.
+        input_tensor: of any shape; float32, float64, bfloat16 or float16 (half types are computed in float32). Spikes
+            as booleans or integers are converted to the state's dtype, as PyTorch's arithmetic does.
         state: (v, i) before the step; they broadcast to input_tensor's shape.
-        p: parameters, see `LIParameters`. One of shape () takes input_tensor's dtype and device, as in PyTorch's arithmetic;
-            another has the same device and at most as many bits.
+        p: parameters, see `LIParameters`. One of shape () takes input_tensor's dtype and device, as in PyTorch's
+            arithmetic; another has the same device and at most as many bits.
         dt: time step in seconds. Default: 1e-3.
 
     Returns:
         (v, LIState(v, i)) after the step. Gradients flow from all to input_tensor, the state and p's tensors.
 
     Raises:
-        TypeError, ValueError: an argument of the wrong type, dtype, device or shape, dt not above 0; the message names it.
+        TypeError, ValueError: an argument of the wrong type, dtype, device or shape, dt not above 0; the message names
+            it.
 
     Source: norse's function of this name.
     """
@@ -45,13 +46,15 @@ def li_step(
     return li_one("li_step", weighted("li_step", input_spikes, input_weights), given("li_step", state), p, dt, True)
 
 
-def li(x: Tensor, state: LIState | None = None, p: LIParameters = LI_DEFAULT, dt: float = 0.001) -> tuple[Tensor, LIState]:
+def li(
+    x: Tensor, state: LIState | None = None, p: LIParameters = LI_DEFAULT, dt: float = 0.001
+) -> tuple[Tensor, LIState]:
     """A leaky integrator over a whole sequence, in one kernel: `li_feed_forward_step` for each x[t].
 
     Args:
         x: input, (time, ...).
-        state: (v, i) before the first step; they broadcast to x[0]'s shape. Default: v = v_leak without gradient, i = 0, as norse's
-            layers.
+        state: (v, i) before the first step; they broadcast to x[0]'s shape. Default: v = v_leak without gradient, i =
+            0, as norse's layers.
         p, dt: as in `li_feed_forward_step`.
 
     Returns:
@@ -118,7 +121,8 @@ def lif_step(
     p: LIFParameters = LIF_DEFAULT,
     dt: float = 0.001,
 ) -> tuple[Tensor, LIFState]:
-    """One step of a recurrent LIF: as `lif_feed_forward_step`, but that no gradient flows through the z of the reset, and that::
+    """One step of a recurrent LIF: as `lif_feed_forward_step`, but that no gradient flows through the z of the reset,
+    and that::
 
         j = (i + linear(input_spikes, input_weights)) + linear(z, recurrent_weights)
 

@@ -17,7 +17,8 @@ from .tuples import LI_DEFAULT, LIF_DEFAULT, LIFFeedForwardState, LIFParameters,
 
 
 class _Neuron(nn.Module):
-    """Parameters and time step. As in norse the parameters are no nn.Parameters of the module, and not in its state dict."""
+    """Parameters and time step. As in norse the parameters are no nn.Parameters of the module, and not in its state
+    dict."""
 
     def __init__(self, p: Any, dt: float) -> None:
         super().__init__()
@@ -31,7 +32,8 @@ class LICell(_Neuron):
     """A leaky integrator for one time step: `cell(x, state)` is `li_feed_forward_step(x, state, p, dt)`.
 
     Args:
-        p: parameters. As in norse they are no nn.Parameters of the module, and not in its state dict. Default: `LIParameters()`.
+        p: parameters. As in norse they are no nn.Parameters of the module, and not in its state dict. Default:
+            `LIParameters()`.
         dt: time step in seconds. Default: 1e-3.
 
     Without a state, v starts at v_leak, without gradient, and i at 0.
@@ -66,8 +68,8 @@ class LILinearCell(_Neuron):
     """A leaky integrator behind trainable weights, for one time step: `li_step`.
 
     Args:
-        input_size, hidden_size: numbers of inputs and neurons. `input_weights` (hidden_size, input_size) start as norse's:
-            randn / sqrt(input_size).
+        input_size, hidden_size: numbers of inputs and neurons. `input_weights` (hidden_size, input_size) start as
+            norse's: randn / sqrt(input_size).
         p, dt: as `LICell`.
     """
 
@@ -89,8 +91,8 @@ class LIFCell(_Neuron):
     """A LIF for one time step: `cell(x, state)` is `lif_feed_forward_step(x, state, p, dt)`.
 
     Args:
-        p: parameters. As in norse they are no nn.Parameters of the module, and not in its state dict, and numbers among them become
-            tensors of PyTorch's default dtype. Default: `LIFParameters()`.
+        p: parameters. As in norse they are no nn.Parameters of the module, and not in its state dict, and numbers among
+            them become tensors of PyTorch's default dtype. Default: `LIFParameters()`.
         dt: time step in seconds. Default: 1e-3.
 
     Without a state, v starts at v_leak, without gradient, and i at 0.
@@ -99,7 +101,9 @@ class LIFCell(_Neuron):
     def __init__(self, p: LIFParameters = LIF_DEFAULT, dt: float = 0.001) -> None:
         super().__init__(tensors(type(self).__name__, p), dt)
 
-    def forward(self, input_tensor: Tensor, state: LIFFeedForwardState | None = None) -> tuple[Tensor, LIFFeedForwardState]:
+    def forward(
+        self, input_tensor: Tensor, state: LIFFeedForwardState | None = None
+    ) -> tuple[Tensor, LIFFeedForwardState]:
         check_export(self)
         return lif_one("LIFCell", input_tensor, state, self.p, self.dt)
 
@@ -116,7 +120,9 @@ class LIF(_Neuron):
         super().__init__(tensors("LIF", p), dt)
         self.record_states = record_states
 
-    def forward(self, input_tensor: Tensor, state: LIFFeedForwardState | None = None) -> tuple[Tensor, LIFFeedForwardState]:
+    def forward(
+        self, input_tensor: Tensor, state: LIFFeedForwardState | None = None
+    ) -> tuple[Tensor, LIFFeedForwardState]:
         check_export(self)
         return lif_all("LIF", input_tensor, state, self.p, self.dt, self.record_states)
 
@@ -127,10 +133,10 @@ class LIFRecurrentCell(_Neuron):
     Args:
         input_size, hidden_size: numbers of inputs and neurons.
         p: parameters, as `LIFCell`.
-        input_weights, recurrent_weights: initial weights, (hidden_size, input_size) and (hidden_size, hidden_size). A parameter is
-            taken as it is, a tensor copied. Default: as norse's, randn * sqrt(2 / hidden_size).
-        autapses: whether a neuron may be connected to itself. Default: False: the diagonal of recurrent_weights is set to zero, and
-            is not used.
+        input_weights, recurrent_weights: initial weights, (hidden_size, input_size) and (hidden_size, hidden_size). A
+            parameter is taken as it is, a tensor copied. Default: as norse's, randn * sqrt(2 / hidden_size).
+        autapses: whether a neuron may be connected to itself. Default: False: the diagonal of recurrent_weights is set
+            to zero, and is not used.
         dt: time step in seconds. Default: 1e-3.
 
     Without a state, z and i start at 0 and v at v_leak, without gradient.

@@ -14,7 +14,8 @@ from .tuples import LIFFeedForwardState, LIFState, LIState
 
 
 def _sequence(op: str, x: Any, state: Any) -> Tensor:
-    """(time, 1, ...): a batch of one whose neurons have the shape of a step, so that everything broadcasts to that, as in norse."""
+    """(time, 1, ...): a batch of one whose neurons have the shape of a step, so that everything broadcasts to that, as
+    in norse."""
     return current(op, x, state, 1).unsqueeze(1)
 
 
@@ -30,7 +31,7 @@ def li_all(op: str, x: Any, state: Any, p: Any, dt: float, record_states: bool =
     result = functional.li(
         x,
         **rates(op, p, dt, x, shape),
-        v_leak=parameter(op, p, "v_leak", x, shape),
+        leak=parameter(op, p, "v_leak", x, shape),
         state=[None if s is None else s[None] for s in first],
         record=("v", "i") if record_states else (),
         batch_first=False,
@@ -38,11 +39,13 @@ def li_all(op: str, x: Any, state: Any, p: Any, dt: float, record_states: bool =
     return result[0].squeeze(1), LIState(*_states(result))
 
 
-def lif_all(op: str, x: Any, state: Any, p: Any, dt: float, record_states: bool = False) -> tuple[Tensor, LIFFeedForwardState]:
+def lif_all(
+    op: str, x: Any, state: Any, p: Any, dt: float, record_states: bool = False
+) -> tuple[Tensor, LIFFeedForwardState]:
     dt, x = check_dt(op, dt), _sequence(op, x, state)
     shape = x.shape[2:]
     first = initial(op, state, ("v", "i"), p, x, shape)
-    result = functional.cuba_lif(
+    result = functional.euler_lif(
         x,
         **lif_parameters(op, p, dt, x, shape),
         reset_gradient=True,
@@ -55,7 +58,8 @@ def lif_all(op: str, x: Any, state: Any, p: Any, dt: float, record_states: bool 
 def lif_recurrent_all(
     op: str, x: Tensor, state: Any, weights: Tensor, p: Any, dt: float, record_states: bool = False
 ) -> tuple[Tensor, LIFState]:
-    """x, (time, ..., neurons), has gone through the input weights. The batch is one: w_rec is between a batch item's neurons."""
+    """x, (time, ..., neurons), has gone through the input weights. The batch is one: w_rec is between a batch item's
+    neurons."""
     dt = check_dt(op, dt)
     if x.dim() < 2:
         raise ValueError(f"{op}: the input has {x.dim()} dimension, expected (time, ..., inputs)")
@@ -63,7 +67,7 @@ def lif_recurrent_all(
     check_recurrent(op, weights, neurons)
     flat = (math.prod(shape[:-1]), neurons)
     z, v, i = (None if s is None else s.reshape(flat) for s in initial(op, state, ("z", "v", "i"), p, x, shape))
-    result = functional.cuba_lif(
+    result = functional.euler_lif(
         x.reshape(x.shape[0], *flat),
         **lif_parameters(op, p, dt, x, (neurons,)),
         w_rec=weights.t(),

@@ -1,8 +1,8 @@
 """One time step of norse's neurons: what a cell computes in a call.
 
-A cell is called once a time step from a loop in Python, so that here the time goes into what stands around the kernel. Hence the
-short cuts: the batch of the step is the kernel's batch, constants are looked up, and the functions of `torch_lif.functional`, which
-check what has been checked here, are left out.
+A cell is called once a time step from a loop in Python, so that here the time goes into what stands around the kernel.
+Hence the short cuts: the batch of the step is the kernel's batch, constants are looked up, and the functions of
+`torch_lif.functional`, which check what has been checked here, are left out.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from ..._call import ORDERS, SYNAPSES, call
+from ..._call import ORDERS, SYNAPSE_UPDATES, call
 from ...surrogate import Surrogate
 from .._broadcast import check_dt
 from .arguments import POTENTIALS, RATES, check_recurrent, current, field, initial, parameter, surrogate
 from .sequences import lif_recurrent_all
 from .tuples import LIFFeedForwardState, LIFState, LIState
 
-AT_ONCE = float(SYNAPSES.index("at_once"))
+INPUT_FIRST = float(SYNAPSE_UPDATES.index("input_first"))
 
 
 class _Kind(NamedTuple):
@@ -52,15 +52,16 @@ def _kind(op: str, fields: Mapping[str, str], **options: float) -> _Kind:
     )
 
 
-LI_KIND = _kind("li", {**RATES, "v_leak": "v_leak"}, synapse=AT_ONCE)
-LIF_KIND = _kind("cuba_lif", {**RATES, **POTENTIALS}, synapse=AT_ONCE, leaky=1.0, reset_gradient=1.0)
-DETACHED_KIND = _kind("cuba_lif", {**RATES, **POTENTIALS}, synapse=AT_ONCE, leaky=1.0, reset_gradient=0.0)
+LI_KIND = _kind("li", {**RATES, "leak": "v_leak"}, synapse_update=INPUT_FIRST)
+LIF_KIND = _kind("euler_lif", {**RATES, **POTENTIALS}, synapse_update=INPUT_FIRST, leaky=1.0, reset_gradient=1.0)
+DETACHED_KIND = _kind("euler_lif", {**RATES, **POTENTIALS}, synapse_update=INPUT_FIRST, leaky=1.0, reset_gradient=0.0)
 FACTORED = frozenset(RATES.values())
 
 
 @functools.lru_cache(maxsize=256)
 def _constants(kind: _Kind, dt: float, dtype: torch.dtype, *numbers: float) -> tuple[Tensor | None, ...]:
-    """The kernel's parameters of these values, on the CPU. They are known by value: a script may write into its own in any way."""
+    """The kernel's parameters of these values, on the CPU. They are known by value: a script may write into its own in
+    any way."""
     # A tensor made in inference mode could not be saved for a backward pass later.
     with torch.inference_mode(False):
         made = [torch.tensor(number, dtype=dtype, device="cpu") for number in numbers]
@@ -69,8 +70,8 @@ def _constants(kind: _Kind, dt: float, dtype: torch.dtype, *numbers: float) -> t
 
 
 def _simple(kind: _Kind, x: Tensor, v: Any, i: Any, p: Any, dt: float) -> Any:
-    """The kernel's parameters for what most cells are given: on the CPU, states as they were returned, each parameter one number
-    in x's dtype and without gradient. None for all else, and so for all that is wrong."""
+    """The kernel's parameters for what most cells are given: on the CPU, states as they were returned, each parameter
+    one number in x's dtype and without gradient. None for all else, and so for all that is wrong."""
     dtype, shape = x.dtype, x.shape
     if (
         torch.compiler.is_compiling()
@@ -119,9 +120,12 @@ def _call(
     )
 
 
-def _any(kind: _Kind, op: str, x: Tensor, v: Any, i: Any, p: Any, dt: float, rule: Surrogate | None) -> Sequence[Tensor]:
+def _any(
+    kind: _Kind, op: str, x: Tensor, v: Any, i: Any, p: Any, dt: float, rule: Surrogate | None
+) -> Sequence[Tensor]:
     """The same for all that broadcasts, for every device and dtype. v None: it starts at v_leak, and i at zero."""
-    # The first dimension is the kernel's batch if no parameter has values along it; else the whole step is one item's neurons.
+    # The first dimension is the kernel's batch if no parameter has values along it; else the whole step is one item's
+    # neurons.
     dims = x.dim()
     batched = dims > 1 and not any(getattr(field(op, p, name), "ndim", 0) >= dims for name in kind.fields)
     shape = x.shape[1:] if batched else x.shape
@@ -136,7 +140,8 @@ def _any(kind: _Kind, op: str, x: Tensor, v: Any, i: Any, p: Any, dt: float, rul
 
 
 def _states(state: Any, p: Any, x: Tensor) -> tuple[Any, Any]:
-    """v and i as they were given, or from rest where that is one number on the CPU; None where `_any` has to look closer."""
+    """v and i as they were given, or from rest where that is one number on the CPU; None where `_any` has to look
+    closer."""
     if state is not None:
         return getattr(state, "v", None), getattr(state, "i", None)
     rest = getattr(p, "v_leak", None)
@@ -146,8 +151,8 @@ def _states(state: Any, p: Any, x: Tensor) -> tuple[Any, Any]:
 
 
 IN_PYTORCH = 1 << 12
-"""So many values in a step are computed by a leaky integrator's seven operations sooner than by the kernel's pass over them: they
-can be in place, while the kernel returns v twice."""
+"""So many values in a step are computed by a leaky integrator's seven operations sooner than by the kernel's pass over
+them: they can be in place, while the kernel returns v twice."""
 
 
 def li_one(op: str, x: Any, state: Any, p: Any, dt: float, checked: bool = False) -> tuple[Tensor, LIState]:
@@ -164,7 +169,7 @@ def li_one(op: str, x: Any, state: Any, p: Any, dt: float, checked: bool = False
         _, v, i, *_ = _call(LI_KIND, x, v, i, params, None)
         return v, LIState(v, i)
     # norse's operations. A graph of them takes less time than the kernel's node does for one step.
-    rate_mem, rate_syn, leak = params
+    rate_mem, rate_syn, leak, _ = params  # no bias
     j = i + x
     v = (leak - v).add_(j).mul_(rate_mem).add_(v)
     return v, LIState(v, (j * -rate_syn).add_(j))
@@ -183,8 +188,8 @@ def lif_one(op: str, x: Any, state: Any, p: Any, dt: float) -> tuple[Tensor, LIF
 
 
 def without_diagonal(weights: Tensor) -> Tensor:
-    """The weights with zeros from each neuron to itself. On the CPU these themselves, if they have them already, and no graph is
-    recorded: a product with them costs as much as a copy."""
+    """The weights with zeros from each neuron to itself. On the CPU these themselves, if they have them already, and no
+    graph is recorded: a product with them costs as much as a copy."""
     cleared = weights.detach()
     if not weights.is_cpu or torch.compiler.is_compiling() or bool(cleared.diagonal().any()):
         cleared = cleared.clone().fill_diagonal_(0.0)
@@ -222,9 +227,13 @@ def _recurrent_input(z: Tensor, weights: Tensor, autapses: bool) -> Tensor:
 def lif_recurrent_one(
     op: str, x: Tensor, state: Any, weights: Tensor, p: Any, dt: float, autapses: bool = True
 ) -> tuple[Tensor, LIFState]:
-    """x, (..., neurons), has gone through the input weights. One step needs no loop: norse's order of operations is kept by a
-    product in PyTorch beside the kernel without recurrence."""
-    if x.dtype not in (torch.float32, torch.float64) or x.dtype != weights.dtype or torch.is_autocast_enabled(x.device.type):
+    """x, (..., neurons), has gone through the input weights. One step needs no loop: norse's order of operations is
+    kept by a product in PyTorch beside the kernel without recurrence."""
+    if (
+        x.dtype not in (torch.float32, torch.float64)
+        or x.dtype != weights.dtype
+        or torch.is_autocast_enabled(x.device.type)
+    ):
         # Half types: the kernel has the product in float32.
         weights = weights if autapses else without_diagonal(weights)
         z, last = lif_recurrent_all(op, x[None], state, weights, p, dt)

@@ -19,8 +19,8 @@ class LIState(NamedTuple):
 
 
 class LIParameters(NamedTuple):
-    """Parameters of a leaky integrator, each a number or a tensor that broadcasts against a time step of the input. Whole numbers,
-    NumPy's numbers and tensors of integers are taken too.
+    """Parameters of a leaky integrator, each a number or a tensor that broadcasts against a time step of the input.
+    Whole numbers, NumPy's numbers and tensors of integers are taken too.
 
     tau_syn_inv, tau_mem_inv: inverse time constants, in 1/s. Default: 200 and 100. v_leak: leak potential. Default: 0.
     """
@@ -48,16 +48,18 @@ class LIFFeedForwardState(NamedTuple):
 class LIFParameters(NamedTuple):
     """Parameters of a LIF; the potentials and inverse time constants as in `LIParameters`.
 
-    v_th, v_reset: threshold and potential after a spike. Default: 1 and 0. method: the surrogate gradient, with d = v - v_th::
+    v_th, v_reset: threshold and potential after a spike. Default: 1 and 0. method: the surrogate gradient, with d = v -
+    v_th::
 
         "super"         1 / (|d| + 1)**2                    (the default)
         "triangle"      alpha * max(0, 1 - |d|)
         "heavi_erfc"    2 / sqrt(pi) * exp(-(alpha d)**2)
         "heaviside"     0
 
-    A surrogate of torch_lif is taken as well: method=torch_lif.SuperSpike(100.0). alpha: a constant, above 0 for "triangle" and
-    "heavi_erfc"; a number or a tensor of one element, without gradient. Default: 100. "super" does not use it: norse's text has
-    alpha |d|, but norse 1.1.0 computes the above, and scripts that were tuned with it get the same gradients.
+    A surrogate of torch_lif is taken as well: method=torch_lif.SuperSpike(100.0). alpha: a constant, above 0 for
+    "triangle" and "heavi_erfc"; a number or a tensor of one element, without gradient. Default: 100. "super" does not
+    use it: norse's text has alpha |d|, but norse 1.1.0 computes the above, and scripts that were tuned with it get the
+    same gradients.
     """
 
     tau_syn_inv: Value = torch.tensor(1.0 / 5e-3)
@@ -70,7 +72,9 @@ class LIFParameters(NamedTuple):
 
     def to(self, device: torch.device | str) -> LIFParameters:
         """The same with its tensors on this device."""
-        moved: dict[str, Any] = {n: value.to(device) for n, value in self._asdict().items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {
+            n: value.to(device) for n, value in self._asdict().items() if isinstance(value, Tensor)
+        }
         return self._replace(**moved)
 
 

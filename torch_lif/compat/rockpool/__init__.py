@@ -1,7 +1,8 @@
 """Rockpool's LIF modules over the fused kernels: `LIFTorch`, `LIFNeuronTorch` and their spike functions.
 
-Names, arguments, defaults and state dicts are those of Rockpool 3.1 (`rockpool.nn.modules`, `rockpool.parameters.Constant`).
-Rockpool itself is needed only by `as_graph`, which builds its graph objects. docs/compat.md lists every difference.
+Names, arguments, defaults and state dicts are those of Rockpool 3.1 (`rockpool.nn.modules`,
+`rockpool.parameters.Constant`). Rockpool itself is needed only by `as_graph`, which builds its graph objects.
+docs/compat.md lists every difference.
 """
 
 from .lif import LIFBaseTorch, LIFNeuronTorch, LIFTorch

@@ -1,4 +1,5 @@
-"""Rockpool's `LIFTorch` (synapses) and `LIFNeuronTorch` (none): its parameters and states around `torch_lif.functional.lif`."""
+"""Rockpool's `LIFTorch` (synapses) and `LIFNeuronTorch` (none): its parameters and states around
+`torch_lif.functional.lif`."""
 
 from __future__ import annotations
 
@@ -13,28 +14,29 @@ from torch import Tensor, nn
 from ... import functional
 from ..._call import check_input, check_max_spikes, compute_dtype
 from ..._check import constant
-from ...neurons.base import EXPONENTIAL, RANGES, Leak
-from ...neurons.lif import check_noise
-from ...reference import LIFResult
+from ...neurons.base import check_noise
+from ...neurons.leak import EXPONENTIAL, RANGES, Leak
+from ...neurons.lif import LIFResult
 from .._broadcast import is_number
 from .._nir import check_export
 from .module import TorchModule, unwrap, whole_numbers
 from .spikes import MAX_SPIKES, StepPWL, spike_function
 
 Initial = Any
-"""A parameter's initial value: a number, a tensor, an array or a list, or one of these in `Constant`; None for the default."""
+"""A parameter's initial value: a number, a tensor, an array or a list, or one of these in `Constant`; None for the
+default."""
 
-MODES = {"taus": "tau", "decays": "decay", "bitshifts": "dash"}
-"""The view of the leaks (torch_lif.neurons.base) that is the parameter in each leak_mode."""
+MODES = {"taus": "tau", "decays": "decay", "bitshifts": "bitshift"}
+"""The view of the leaks (torch_lif.neurons.leak) that is the parameter in each leak_mode."""
 VIEWS = {
     "tau_mem": ("tau", "mem"),
     "tau_syn": ("tau", "syn"),
     "alpha": ("decay", "mem"),
     "beta": ("decay", "syn"),
-    "dash_mem": ("dash", "mem"),
-    "dash_syn": ("dash", "syn"),
+    "dash_mem": ("bitshift", "mem"),
+    "dash_syn": ("bitshift", "syn"),
 }
-DEFAULTS = {"tau": 20e-3, "decay": 0.5, "dash": 1.0}
+DEFAULTS = {"tau": 20e-3, "decay": 0.5, "bitshift": 1.0}
 
 
 def _constant(owner: str, name: str, value: Any) -> float:
@@ -66,7 +68,9 @@ class _LIFModule(TorchModule):
         self.spike_generation_fn = spike_generation_fn
         self.learning_window = learning_window
         self.max_spikes_per_dt = max_spikes_per_dt
-        self._add_simulation_parameters("dt", "noise_std", "spike_generation_fn", "learning_window", "max_spikes_per_dt")
+        self._add_simulation_parameters(
+            "dt", "noise_std", "spike_generation_fn", "learning_window", "max_spikes_per_dt"
+        )
 
     def _add_leak(self, name: str, value: Initial, shapes: list[tuple[int, ...]], family: str) -> None:
         view, _ = VIEWS[name]
@@ -138,7 +142,8 @@ class _LIFModule(TorchModule):
         x = check_input(name, x)
         if x.dim() not in (2, 3) or x.shape[-1] not in (1, self.size_in):
             raise ValueError(
-                f"{name}: the input has shape {tuple(x.shape)}, expected (time, {self.size_in}) or (batch, time, {self.size_in}); "
+                f"{name}: the input has shape {tuple(x.shape)}, expected (time, {self.size_in}) or (batch, time, "
+                f"{self.size_in}); "
                 "a last dimension of 1 is one channel to every input"
             )
         x = x.unsqueeze(0) if x.dim() == 2 else x
@@ -157,16 +162,20 @@ class _LIFModule(TorchModule):
             state = state.expand(x.shape[0], *shape)
         elif state.shape[0] != x.shape[0]:
             raise ValueError(
-                f"{self.class_name}: the input has a batch of {x.shape[0]}, but {name} was kept from one of {state.shape[0]}; "
+                f"{self.class_name}: the input has a batch of {x.shape[0]}, but {name} was kept from one of "
+                f"{state.shape[0]}; "
                 f"call reset_state() first, or go on from one item: module.{name} = module.{name}[0]"
             )
         return state
 
     def _auto_batch(
-        self, data: Tensor, states: tuple[Tensor, ...] = (), target_shapes: tuple[tuple[int, ...] | None, ...] | None = None
+        self,
+        data: Tensor,
+        states: tuple[Tensor, ...] = (),
+        target_shapes: tuple[tuple[int, ...] | None, ...] | None = None,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """For the forward method of a class of your own: the input as (batch, time, Nin), and for each state a new tensor (batch,
-        *shape), which may be written into.
+        """For the forward method of a class of your own: the input as (batch, time, Nin), and for each state a new
+        tensor (batch, *shape), which may be written into.
 
         Args:
             data: (batch, time, Nin) or (time, Nin).
@@ -176,10 +185,13 @@ class _LIFModule(TorchModule):
         x = self._batch(data)
         shapes = target_shapes or (None,) * len(states)
         pairs = zip(states, shapes, strict=True)
-        return x, tuple(self._batched("a state", s, tuple(s.shape) if shape is None else shape, x).clone() for s, shape in pairs)
+        return x, tuple(
+            self._batched("a state", s, tuple(s.shape) if shape is None else shape, x).clone() for s, shape in pairs
+        )
 
     def _keep(self, name: str, state: Tensor | None) -> None:
-        """Detached, and without the batch: that of item 0, as in Rockpool, or with `keep_batch_state` all, unless there is one."""
+        """Detached, and without the batch: that of item 0, as in Rockpool, or with `keep_batch_state` all, unless there
+        is one."""
         if state is None or not state.shape[0]:
             return
         if self.keep_batch_state and state.shape[0] > 1:
@@ -198,7 +210,12 @@ class _LIFModule(TorchModule):
         return (scale * noise).to(x.dtype)
 
     def _fused(
-        self, x: Tensor, state: tuple[Tensor, ...], record: tuple[str, ...], generator: torch.Generator | None, **parameters: Any
+        self,
+        x: Tensor,
+        state: tuple[Tensor, ...],
+        record: tuple[str, ...],
+        generator: torch.Generator | None,
+        **parameters: Any,
     ) -> LIFResult:
         parameters |= {"bias": self.bias, "threshold": self.threshold}
         beside: dict[str, Any] = {name: None if p is None else p.to(compute_dtype(x)) for name, p in parameters.items()}
@@ -222,7 +239,8 @@ class _LIFModule(TorchModule):
 class LIFBaseTorch(_LIFModule):
     """All of `LIFTorch` but its `forward`; arguments and attributes as described there.
 
-    A class of your own adds its attributes (see `TorchModule`) and writes `forward`, from `_auto_batch` on, as in Rockpool.
+    A class of your own adds its attributes (see `TorchModule`) and writes `forward`, from `_auto_batch` on, as in
+    Rockpool.
     """
 
     _stands_for = "rockpool.nn.modules.torch.lif_torch.LIFBaseTorch"
@@ -257,23 +275,40 @@ class LIFBaseTorch(_LIFModule):
         owner = self.class_name
         if not isinstance(leak_mode, str) or leak_mode not in MODES:
             raise ValueError(f"{owner}: leak_mode is {leak_mode!r}, expected one of {', '.join(map(repr, MODES))}")
-        given = {"tau_mem": tau_mem, "tau_syn": tau_syn, "alpha": alpha, "beta": beta, "dash_mem": dash_mem, "dash_syn": dash_syn}
+        given = {
+            "tau_mem": tau_mem,
+            "tau_syn": tau_syn,
+            "alpha": alpha,
+            "beta": beta,
+            "dash_mem": dash_mem,
+            "dash_syn": dash_syn,
+        }
         mem, syn = (name for name, (view, _) in VIEWS.items() if view == MODES[leak_mode])
         foreign = [name for name, value in given.items() if value is not None and name not in (mem, syn)]
         if foreign:
-            raise ValueError(f"{owner}: {foreign[0]} was given, expected {mem} and {syn} alone with leak_mode={leak_mode!r}")
+            raise ValueError(
+                f"{owner}: {foreign[0]} was given, expected {mem} and {syn} alone with leak_mode={leak_mode!r}"
+            )
         if w_rec is not None and not has_rec:
             raise ValueError(f"{owner}: w_rec was given, expected None without recurrence; pass has_rec=True besides")
         sizes = whole_numbers(owner, shape, 2)
         n_in, n = sizes[0], sizes[-1]
         synapses = n_in // n if n else 1
         if synapses * n != n_in or not synapses:
-            raise ValueError(f"{owner}: shape is {shape!r}, expected (Nin, Nout) with Nin a multiple of Nout, its synapses")
+            raise ValueError(
+                f"{owner}: shape is {shape!r}, expected (Nin, Nout) with Nin a multiple of Nout, its synapses"
+            )
 
         super().__init__((n_in, n), True, True, retain_torch_api)
         self._synapses = synapses
         self._leak = Leak(MODES[leak_mode], EXPONENTIAL)
-        self._fix(leak_mode=leak_mode, _has_rec=bool(has_rec), n_neurons=n, n_synapses=synapses, keep_batch_state=keep_batch_state)
+        self._fix(
+            leak_mode=leak_mode,
+            _has_rec=bool(has_rec),
+            n_neurons=n,
+            n_synapses=synapses,
+            keep_batch_state=keep_batch_state,
+        )
         self._add_simulation_parameters("leak_mode", "_has_rec")
         # In the library's order, by which an optimiser's state dict knows the parameters.
         if has_rec:
@@ -304,7 +339,9 @@ class LIFBaseTorch(_LIFModule):
             return leak.convert(getattr(self, own), leak.stored, view, self.dt)
         if name == "w_rec" and "_has_rec" in self.__dict__ and not self._has_rec:
             # Expanded, so that writing into it is an error: it takes no part in the loop.
-            return torch.zeros((), dtype=self.threshold.dtype, device=self.threshold.device).expand(self.size_out, self.size_in)
+            return torch.zeros((), dtype=self.threshold.dtype, device=self.threshold.device).expand(
+                self.size_out, self.size_in
+            )
         return super().__getattr__(name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -317,12 +354,15 @@ class LIFBaseTorch(_LIFModule):
         elif name == "w_rec" and not self._has_rec:
             given = torch.as_tensor(unwrap(value)[0])
             if given.shape != self.w_rec.shape or bool(given.any()):
-                raise ValueError(f"{self.class_name}: w_rec was set, but there is no recurrence; make the module with has_rec=True")
+                raise ValueError(
+                    f"{self.class_name}: w_rec was set, but there is no recurrence; make the module with has_rec=True"
+                )
         else:
             super().__setattr__(name, value)
 
     def as_graph(self) -> Any:
-        """The module as Rockpool's graph objects: LIFNeuronWithSynsRealValue, with LinearWeights if recurrent, in a GraphHolder.
+        """The module as Rockpool's graph objects: LIFNeuronWithSynsRealValue, with LinearWeights if recurrent, in a
+        GraphHolder.
 
         Raises:
             ImportError: Rockpool is not installed.
@@ -359,7 +399,8 @@ class LIFBaseTorch(_LIFModule):
 class LIFTorch(LIFBaseTorch):
     """Rockpool's leaky integrate-and-fire neurons with exponential synapses, in one kernel.
 
-    `out, state, record = module(x)` runs x through the neurons, from the state that the call before left. Each time step::
+    `out, state, record = module(x)` runs x through the neurons, from the state that the call before left. Each time
+    step::
 
         isyn = ((isyn + x) + irec) * beta                irec = (spikes of the step before) @ w_rec, with has_rec
         vmem = ((vmem * alpha + sum of a neuron's isyn) + noise) + bias
@@ -370,40 +411,45 @@ class LIFTorch(LIFBaseTorch):
     Source: Rockpool 3.1, `LIFTorch` of lif_torch.py.
 
     Call:
-        x: (batch, time, Nin) or (time, Nin), a neuron's synapses side by side; (batch, time, 1) feeds one channel to every input.
-            Any dtype: the arithmetic is in the type that it and the parameters promote to, what is returned in the parameters'.
+        x: (batch, time, Nin) or (time, Nin), a neuron's synapses side by side; (batch, time, 1) feeds one channel to
+            every input. Any dtype: the arithmetic is in the type that it and the parameters promote to, what is
+            returned in the parameters'.
         record: whether to return the states after each step. Default: False.
         generator: of the noise. Default: PyTorch's own.
 
-        Returns out (batch, time, Nout); a dict of the kept states; and a dict of the records, on x's device: vmem (batch, time,
-        Nout) after the reset, isyn (batch, time, Nout, S) after the decay, irec (batch, time, Nout, S) as it was added, and spikes.
-        Gradients flow from out and the records to x, the parameters, and a state that was set to a tensor requiring one.
+        Returns out (batch, time, Nout); a dict of the kept states; and a dict of the records, on x's device: vmem
+        (batch, time, Nout) after the reset, isyn (batch, time, Nout, S) after the decay, irec (batch, time, Nout, S) as
+        it was added, and spikes. Gradients flow from out and the records to x, the parameters, and a state that was set
+        to a tensor requiring one.
 
-    Kept states: vmem (Nout,), isyn (Nout, S) and spikes (Nout,), detached. As in Rockpool a call keeps those of the first item of
-    its batch, and the next call begins with them in every item, whatever its batch size. With `keep_batch_state` each item keeps
-    its own: after a call the states have a dimension for the batch in front (not after a batch of one), and the next call has to
-    have the same batch size.
+    Kept states: vmem (Nout,), isyn (Nout, S) and spikes (Nout,), detached. As in Rockpool a call keeps those of the
+    first item of its batch, and the next call begins with them in every item, whatever its batch size. With
+    `keep_batch_state` each item keeps its own: after a call the states have a dimension for the batch in front (not
+    after a batch of one), and the next call has to have the same batch size.
 
     Args:
         shape: N or (N,): as many inputs as neurons; or (Nin, Nout), with S = Nin / Nout synapses a neuron.
-        leak_mode: which view of the leaks is trained: "taus" (time constants, s), "decays" (a step) or "bitshifts". All six can be
-            read and set in every mode: decay = exp(-dt/tau) = 1 - 1/2**dash. Default: "taus".
-        tau_mem, tau_syn: time constants of membrane, (Nout,) or (), and synapses, (Nout, S), (1, S) or (). Default: 20e-3 s.
+        leak_mode: which view of the leaks is trained: "taus" (time constants, s), "decays" (a step) or "bitshifts". All
+            six can be read and set in every mode: decay = exp(-dt/tau) = 1 - 1/2**dash. Default: "taus".
+        tau_mem, tau_syn: time constants of membrane, (Nout,) or (), and synapses, (Nout, S), (1, S) or (). Default:
+            20e-3 s.
         alpha, beta: their decays, in [0, 1]. Default: 0.5.
         dash_mem, dash_syn: their bit shifts, 0 or more. Default: 1.
         bias: added to the membrane each step, (Nout,) or (). Default: 0.
         threshold: above 0, (Nout,) or (). Default: 1.
         has_rec: whether the spikes of a step come back as input of the next through trained weights. Default: False.
         w_rec: those weights, (Nout, Nin), from neuron to input. Default: by weight_init_func.
-        noise_std: standard deviation of the membrane's noise after one second: a step gets noise_std * sqrt(dt). Default: 0.
-        spike_generation_fn: `StepPWL` (the default), `PeriodicExponential`, `sigmoid` (which does not spike), Rockpool's classes of
-            these names, or a surrogate of torch_lif; of the last, learning_window has no part.
+        noise_std: standard deviation of the membrane's noise after one second: a step gets noise_std * sqrt(dt).
+            Default: 0.
+        spike_generation_fn: `StepPWL` (the default), `PeriodicExponential`, `sigmoid` (which does not spike),
+            Rockpool's classes of these names, or a surrogate of torch_lif; of the last, learning_window has no part.
         learning_window: of the surrogate, above 0. Default: 0.5.
         max_spikes_per_dt: the most spikes of one neuron in one step. Default: 65536.
         weight_init_func: from a shape to weights. Default: Kaiming's uniform initialisation.
         dt: time step in seconds. Default: 1e-3.
         retain_torch_api: call `to_torch()` at once. Default: False.
-        keep_batch_state: whether each item of a batch keeps its own state for the next call. Not in Rockpool. Default: False.
+        keep_batch_state: whether each item of a batch keeps its own state for the next call. Not in Rockpool. Default:
+            False.
 
     Parameters take a number, a tensor, an array or a list; wrapped in `Constant` they are not trained.
 
@@ -438,7 +484,7 @@ class LIFTorch(LIFBaseTorch):
         out, final, records = self._fused(
             x,
             (*state, self._first("spikes", x)) if self._has_rec else state,
-            ("v", "i", "irec") if self._has_rec else ("v", "i"),
+            ("v", "i", "recurrent_input") if self._has_rec else ("v", "i"),
             generator,
             decay_mem=self.alpha,
             decay_syn=without_axis(self.beta),
@@ -454,7 +500,9 @@ class LIFTorch(LIFBaseTorch):
         out = out.to(self._dtype())
         if self._record:
             traces = {"vmem": records["v"], "isyn": with_axis(records["i"])}
-            traces["irec"] = with_axis(records["irec"]) if self._has_rec else torch.zeros_like(traces["isyn"])
+            traces["irec"] = (
+                with_axis(records["recurrent_input"]) if self._has_rec else torch.zeros_like(traces["isyn"])
+            )
             self._record_dict = {**{name: trace.to(out.dtype) for name, trace in traces.items()}, "spikes": out}
         return out
 
@@ -466,15 +514,16 @@ class LIFNeuronTorch(_LIFModule):
 
         vmem = ((vmem * exp(-dt/tau_mem) + x) + noise) + bias
 
-    and the spikes and the reset of `LIFTorch`. float32 results are Rockpool's bit for bit. The only state is vmem; the records are
-    vmem and spikes. Source: Rockpool 3.1, `LIFNeuronTorch` of lif_neuron_torch.py.
+    and the spikes and the reset of `LIFTorch`. float32 results are Rockpool's bit for bit. The only state is vmem; the
+    records are vmem and spikes. Source: Rockpool 3.1, `LIFNeuronTorch` of lif_neuron_torch.py.
 
     Args:
         shape: N or (N,), the number of neurons.
         tau_mem: membrane time constant in seconds, (N,) or (). Default: 20e-3.
         threshold: above 0, (N,) or (). Default: 1.
         bias: added to the membrane each step, (N,) or (). Default: 0, shared by all neurons.
-        dt, noise_std, spike_generation_fn, learning_window, max_spikes_per_dt, retain_torch_api, keep_batch_state: as `LIFTorch`.
+        dt, noise_std, spike_generation_fn, learning_window, max_spikes_per_dt, retain_torch_api, keep_batch_state: as
+            `LIFTorch`.
 
     Raises:
         ValueError, TypeError: as `LIFTorch`.

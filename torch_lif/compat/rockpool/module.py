@@ -1,4 +1,5 @@
-"""What Rockpool's TorchModule gives every module: attributes in families, kept states, the call that returns three things."""
+"""What Rockpool's TorchModule gives every module: attributes in families, kept states, the call that returns three
+things."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ PARAMETER, SIMULATION, STATE = "Parameter", "SimulationParameter", "State"
 
 @dataclasses.dataclass(frozen=True)
 class Constant:
-    """Marks an initial value as not trainable: a simulation parameter, which is neither in parameters() nor in the state dict.
+    """Marks an initial value as not trainable: a simulation parameter, which is neither in parameters() nor in the
+    state dict.
 
     Rockpool's own `rockpool.parameters.Constant` is taken too.
     """
@@ -37,7 +39,8 @@ def unwrap(value: Any) -> tuple[Any, bool]:
 
 
 class TorchModuleParameters(dict[str, Any]):
-    """A nested dict of parameters that can give them to an optimiser: `torch.optim.Adam(mod.parameters().astorch())`."""
+    """A nested dict of parameters that can give them to an optimiser:
+    `torch.optim.Adam(mod.parameters().astorch())`."""
 
     def astorch(self) -> Generator[Any, None, None]:
         """Every value of this dict and of those nested in it."""
@@ -49,7 +52,8 @@ class TorchModuleParameters(dict[str, Any]):
 
 
 class Attribute(NamedTuple):
-    """One registered attribute. `initial` is a tensor, one number for all, or a function of the shape; None: it is never reset."""
+    """One registered attribute. `initial` is a tensor, one number for all, or a function of the shape; None: it is
+    never reset."""
 
     kind: str
     family: str | None = None
@@ -77,8 +81,8 @@ def whole_numbers(owner: str, shape: Any, most: int) -> tuple[int, ...]:
 
 
 def fit(owner: str, name: str, value: Any, shapes: Sequence[tuple[int, ...]], exact: bool = False) -> Tensor:
-    """The value as a float32 tensor in one of the shapes. A value that only lacks dimensions of size 1, or has more of them, is
-    taken, and so is a flat list of as many values, unless `exact`; nothing is transposed or repeated."""
+    """The value as a float32 tensor in one of the shapes. A value that only lacks dimensions of size 1, or has more of
+    them, is taken, and so is a flat list of as many values, unless `exact`; nothing is transposed or repeated."""
     try:
         # Numbers stay on the CPU: a module made on the meta device gets them back by to_empty() and reset_parameters().
         device = value.device if isinstance(value, Tensor) else "cpu"
@@ -103,8 +107,9 @@ def check_range(owner: str, name: str, value: Tensor, low: float, high: float, o
 
 
 def introduce(kind: type) -> None:
-    """Registers the class with those of Rockpool's that it stands for, so that they take it for one of theirs: in networks, and by
-    isinstance. Rockpool's are abstract base classes, which have a method for that. Without Rockpool there is nothing to do."""
+    """Registers the class with those of Rockpool's that it stands for, so that they take it for one of theirs: in
+    networks, and by isinstance. Rockpool's are abstract base classes, which have a method for that. Without Rockpool
+    there is nothing to do."""
     for base in kind.__mro__:
         module, _, name = base.__dict__.get("_stands_for", "").rpartition(".")
         theirs: Any = getattr(sys.modules.get(module), name, None) if module else None
@@ -137,16 +142,19 @@ def _json(value: Any) -> Any:
 
 
 class TorchModule(nn.Module):
-    """Base of the modules. `module(x, record=False)` returns (output, state, records); after `to_torch()` the output alone.
+    """Base of the modules. `module(x, record=False)` returns (output, state, records); after `to_torch()` the output
+    alone.
 
-    A class of your own may add attributes as in Rockpool: its `Parameter`, `State` and `SimulationParameter`, PyTorch's parameters
-    and buffers, and modules.
+    A class of your own may add attributes as in Rockpool: its `Parameter`, `State` and `SimulationParameter`, PyTorch's
+    parameters and buffers, and modules.
     """
 
     _stands_for = "rockpool.nn.modules.torch.torch_module.TorchModule"
     keep_batch_state = False
 
-    def __init__(self, shape: tuple[int, ...], spiking_input: bool, spiking_output: bool, retain_torch_api: bool) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], spiking_input: bool, spiking_output: bool, retain_torch_api: bool
+    ) -> None:
         super().__init__()
         introduce(type(self))
         self._attributes: dict[str, Attribute] = {}
@@ -159,7 +167,8 @@ class TorchModule(nn.Module):
         self._record = False
         self._record_dict: dict[str, Tensor] = {}
         self._torch_call = False
-        # Not by Rockpool's name for it, _has_torch_api: its networks set that on modules that they take for plain PyTorch ones.
+        # Not by Rockpool's name for it, _has_torch_api: its networks set that on modules that they take for plain
+        # PyTorch ones.
         self._torch_api = False
         if retain_torch_api:
             self.to_torch()
@@ -200,7 +209,8 @@ class TorchModule(nn.Module):
         open_low: bool = False,
         exact: bool = False,
     ) -> None:
-        """Registers a parameter, or, if the value is marked constant, a buffer that is not saved. `initial` stands in for None."""
+        """Registers a parameter, or, if the value is marked constant, a buffer that is not saved. `initial` stands in
+        for None."""
         owner = self.class_name
         value, constant = unwrap(value)
         if value is None:
@@ -211,7 +221,9 @@ class TorchModule(nn.Module):
             attribute = Attribute(SIMULATION if constant else PARAMETER, family, tuple(given.shape), given)
         tensor = attribute.fresh()
         if tuple(tensor.shape) != attribute.shape:
-            raise ValueError(f"{owner}: weight_init_func gave {name} of shape {tuple(tensor.shape)}, expected {attribute.shape}")
+            raise ValueError(
+                f"{owner}: weight_init_func gave {name} of shape {tuple(tensor.shape)}, expected {attribute.shape}"
+            )
         place = tensor.device if isinstance(value, Tensor) or value is None else torch.get_default_device()
         tensor = tensor.detach().to(dtype=torch.float, device=place, copy=True)
         self._attributes[name] = attribute
@@ -237,7 +249,8 @@ class TorchModule(nn.Module):
         if name in self.__dict__.get("_fixed", ()):
             if value != self.__dict__[name]:
                 raise ValueError(
-                    f"{self.class_name}: {name} was set to {value!r}, but the module was made with {self.__dict__[name]!r}; "
+                    f"{self.class_name}: {name} was set to {value!r}, but the module was made with "
+                    f"{self.__dict__[name]!r}; "
                     "make a new one"
                 )
             return
@@ -255,7 +268,9 @@ class TorchModule(nn.Module):
         """An attribute of a class of your own, given as Rockpool's Parameter, State or SimulationParameter."""
         kind, data = _registered(value), value.data
         if kind not in (PARAMETER, SIMULATION, STATE):
-            raise TypeError(f"{self.class_name}: {name} was set to a {kind}, expected Parameter, SimulationParameter or State")
+            raise TypeError(
+                f"{self.class_name}: {name} was set to a {kind}, expected Parameter, SimulationParameter or State"
+            )
         self._attributes[name] = Attribute(kind, value.family, tuple(value.shape or ()), value.init_func)
         if kind == PARAMETER:
             self.register_parameter(name, nn.Parameter(torch.as_tensor(data, dtype=torch.float)))
@@ -282,9 +297,14 @@ class TorchModule(nn.Module):
             raise TypeError(f"{self.class_name}: {name} was set to a {type(value).__name__}, expected a tensor {shape}")
         if not self._is_state_shape(tuple(value.shape), shape):
             batches = f" or ({', '.join(map(str, ('batch', *shape)))})" if self.keep_batch_state else ""
-            more = "" if self.keep_batch_state else "; one for each item of a batch needs a module made with keep_batch_state=True"
+            more = (
+                ""
+                if self.keep_batch_state
+                else "; one for each item of a batch needs a module made with keep_batch_state=True"
+            )
             raise ValueError(
-                f"{self.class_name}: {name} was set to shape {tuple(value.shape)}, expected {shape}, the same for every item of a "
+                f"{self.class_name}: {name} was set to shape {tuple(value.shape)}, expected {shape}, the same for "
+                "every item of a "
                 f"batch{batches}{more}"
             )
         self._buffers[name] = value
@@ -332,7 +352,8 @@ class TorchModule(nn.Module):
         """A dict of the trainable parameters; after `to_torch()` PyTorch's iterator over them.
 
         Args:
-            family: one name or several out of "taus", "decays", "bitshifts", "bias", "thresholds", "weights". Default: all.
+            family: one name or several out of "taus", "decays", "bitshifts", "bias", "thresholds", "weights". Default:
+                all.
             recurse: PyTorch's argument, for after `to_torch()`.
         """
         if self._torch_api:
@@ -340,7 +361,8 @@ class TorchModule(nn.Module):
         return self._get_attribute_family(PARAMETER, family)
 
     def simulation_parameters(self, family: str | Sequence[str] | None = None) -> TorchModuleParameters:
-        """A dict of what is not trained: the time step, the noise, the spike function, and parameters given as `Constant`."""
+        """A dict of what is not trained: the time step, the noise, the spike function, and parameters given as
+        `Constant`."""
         return self._get_attribute_family(SIMULATION, family)
 
     def state(self, family: str | Sequence[str] | None = None) -> TorchModuleParameters:
@@ -356,7 +378,8 @@ class TorchModule(nn.Module):
         return {key: getattr(self, key) for key in self._attributes if key in names}
 
     def set_attributes(self, new_attributes: Mapping[str, Any]) -> TorchModule:
-        """Sets the attributes that the dict names, such as a state that a call returned; other names are another module's."""
+        """Sets the attributes that the dict names, such as a state that a call returned; other names are another
+        module's."""
         for name in self._attributes:
             if name in new_attributes:
                 setattr(self, name, new_attributes[name])
@@ -366,20 +389,24 @@ class TorchModule(nn.Module):
         return self
 
     def modules(self) -> Any:  # type: ignore[override]
-        """Rockpool's: a dict of the modules in this one, of which Rockpool's have none; after `to_torch()` PyTorch's iterator."""
+        """Rockpool's: a dict of the modules in this one, of which Rockpool's have none; after `to_torch()` PyTorch's
+        iterator."""
         return nn.Module.modules(self) if self._torch_api else OrderedDict(self._modules)
 
     def reset_state(self) -> TorchModule:
         """Sets every state to what it was made with, zeros, in its first shape, for a batch of any size."""
         for name, attribute in self._attributes.items():
             if attribute.kind == STATE:
-                self._buffers[name] = attribute.fresh().to(dtype=self._dtype(), device=getattr(self, name).device, copy=True)
+                self._buffers[name] = attribute.fresh().to(
+                    dtype=self._dtype(), device=getattr(self, name).device, copy=True
+                )
         for _, child in self._children_with("reset_state"):
             child.reset_state()
         return self
 
     def reset_parameters(self) -> TorchModule:
-        """Sets every parameter to the value it was made with, in place; recurrent weights that were drawn are drawn anew."""
+        """Sets every parameter to the value it was made with, in place; recurrent weights that were drawn are drawn
+        anew."""
         with torch.no_grad():
             for name, attribute in self._attributes.items():
                 if attribute.kind == PARAMETER:
@@ -427,10 +454,13 @@ class TorchModule(nn.Module):
                     self._buffers[name] = torch.empty(value.shape, dtype=own.dtype, device=own.device)
                 elif tuple(value.shape[1:]) == attribute.shape:
                     error_msgs.append(
-                        f"{self.class_name}: {prefix}{name} has a batch in front, {tuple(value.shape)}; load it into a module made "
+                        f"{self.class_name}: {prefix}{name} has a batch in front, {tuple(value.shape)}; load it "
+                        "into a module made "
                         f"with keep_batch_state=True, or load one item of it, {attribute.shape}"
                     )
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
 
     # Rockpool's JSON files
 
@@ -497,7 +527,8 @@ class TorchModule(nn.Module):
             self._record, self._record_dict = False, {}
 
     def to_torch(self, use_torch_call: bool = True) -> TorchModule:
-        """From now on the module has PyTorch's interface: the call returns the output alone, parameters() is an iterator.
+        """From now on the module has PyTorch's interface: the call returns the output alone, parameters() is an
+        iterator.
 
         Args:
             use_torch_call: False leaves the call as it is. Default: True.
@@ -542,7 +573,9 @@ class TorchModule(nn.Module):
         return f"{self.class_name} {self.name}"
 
     def __repr__(self, indent: str = "") -> str:
-        return nn.Module.__repr__(self) if self._torch_api else f"{indent}{self.full_name.strip()} with shape {self.shape}"
+        return (
+            nn.Module.__repr__(self) if self._torch_api else f"{indent}{self.full_name.strip()} with shape {self.shape}"
+        )
 
     def as_graph(self) -> Any:
         raise NotImplementedError(f"{self.class_name} has no graph of its own in Rockpool; LIFTorch has")

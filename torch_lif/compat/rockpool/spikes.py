@@ -15,7 +15,9 @@ from ...surrogate import Surrogate
 MAX_SPIKES = 2.0**16
 
 
-def _spikes(owner: str, x: Tensor, threshold: Tensor | float, rule: Surrogate, max_spikes_per_dt: Tensor | float) -> Tensor:
+def _spikes(
+    owner: str, x: Tensor, threshold: Tensor | float, rule: Surrogate, max_spikes_per_dt: Tensor | float
+) -> Tensor:
     x = check_input(owner, x)
     theta = threshold if isinstance(threshold, Tensor) else torch.full((), threshold, dtype=x.dtype, device=x.device)
     limit = max_spikes_per_dt.item() if isinstance(max_spikes_per_dt, Tensor) else max_spikes_per_dt
@@ -79,20 +81,24 @@ def sigmoid(
     learning_window: Tensor | float | None = None,
     max_spikes_per_dt: Tensor | float | None = None,
 ) -> Tensor:
-    """tanh(x + 1 - threshold) / 2 + 1/2: a smooth output in the place of spikes. Source: Rockpool, `sigmoid` of lif_torch.py.
+    """tanh(x + 1 - threshold) / 2 + 1/2: a smooth output in the place of spikes. Source: Rockpool, `sigmoid` of
+    lif_torch.py.
 
-    As `spike_generation_fn` it makes a module that does not spike: its output and its reset are this function of the membrane.
+    As `spike_generation_fn` it makes a module that does not spike: its output and its reset are this function of the
+    membrane.
 
     Args:
         x: membrane potential, any shape.
         threshold: broadcasts against x.
-        learning_window, max_spikes_per_dt: taken so that every spike function can be called alike; there is nothing for them to do.
+        learning_window, max_spikes_per_dt: taken so that every spike function can be called alike; there is nothing for
+            them to do.
     """
     return torch.tanh(x + 1 - threshold) / 2 + 0.5
 
 
 class _Own:
-    """A surrogate of torch_lif's own as a spike function: called as Rockpool's are, with its own width in the window's place."""
+    """A surrogate of torch_lif's own as a spike function: called as Rockpool's are, with its own width in the window's
+    place."""
 
     def __init__(self, rule: Surrogate) -> None:
         self.rule = rule
@@ -146,6 +152,7 @@ def spike_function(owner: str, value: Any) -> SpikeFunction:
     if name in FUSED and (from_rockpool or function is globals()[name]):
         return SpikeFunction(FUSED[name], name)
     raise TypeError(
-        f"{owner}: spike_generation_fn is {value!r}, expected {', '.join(FUSED)} (these, or Rockpool's of the same name) or a "
+        f"{owner}: spike_generation_fn is {value!r}, expected {', '.join(FUSED)} (these, or Rockpool's of the same "
+        "name) or a "
         "surrogate of torch_lif such as torch_lif.SuperSpike(100): only these run inside the fused loop"
     )

@@ -1,4 +1,5 @@
-"""What a sinabs layer is given: spike functions, resets, surrogate gradients. Each can be called on its own, as in sinabs."""
+"""What a sinabs layer is given: spike functions, resets, surrogate gradients. Each can be called on its own, as in
+sinabs."""
 
 from __future__ import annotations
 
@@ -61,7 +62,9 @@ class SingleSpike(_SpikeFunction):
     """
 
     @staticmethod
-    def forward(ctx: Any, v_mem: Tensor, spike_threshold: Tensor | float, surrogate_grad_fn: SurrogateGradient) -> Tensor:
+    def forward(
+        ctx: Any, v_mem: Tensor, spike_threshold: Tensor | float, surrogate_grad_fn: SurrogateGradient
+    ) -> Tensor:
         return spike_at_threshold(v_mem, _SpikeFunction.save(ctx, v_mem, spike_threshold, surrogate_grad_fn), 1)
 
 
@@ -73,8 +76,12 @@ class MultiSpike(_SpikeFunction):
     """
 
     @staticmethod
-    def forward(ctx: Any, v_mem: Tensor, spike_threshold: Tensor | float, surrogate_grad_fn: SurrogateGradient) -> Tensor:
-        return positive_multi_spike(v_mem, _SpikeFunction.save(ctx, v_mem, spike_threshold, surrogate_grad_fn), math.inf)
+    def forward(
+        ctx: Any, v_mem: Tensor, spike_threshold: Tensor | float, surrogate_grad_fn: SurrogateGradient
+    ) -> Tensor:
+        return positive_multi_spike(
+            v_mem, _SpikeFunction.save(ctx, v_mem, spike_threshold, surrogate_grad_fn), math.inf
+        )
 
 
 class _BoundedSpike(_SpikeFunction):
@@ -86,7 +93,9 @@ class _BoundedSpike(_SpikeFunction):
         surrogate_grad_fn: SurrogateGradient,
         max_spikes: float,
     ) -> Tensor:
-        return positive_multi_spike(v_mem, _SpikeFunction.save(ctx, v_mem, spike_threshold, surrogate_grad_fn), max_spikes)
+        return positive_multi_spike(
+            v_mem, _SpikeFunction.save(ctx, v_mem, spike_threshold, surrogate_grad_fn), max_spikes
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,8 +133,8 @@ class MembraneSubtract:
     """Each spike subtracts from the membrane potential. Source: sinabs, `MembraneSubtract`.
 
     Args:
-        subtract_value: what it subtracts: a number, or a tensor, to which a gradient flows. Default: the threshold, with all its
-            adaptation.
+        subtract_value: what it subtracts: a number, or a tensor, to which a gradient flows. Default: the threshold,
+            with all its adaptation.
     """
 
     subtract_value: Tensor | float | None = None
@@ -140,7 +149,8 @@ class MembraneSubtract:
 class MembraneReset:
     """A neuron that spiked goes to a fixed membrane potential. No gradient flows through the spikes.
 
-    Source: sinabs, `MembraneReset`, which adds the value to every neuron, whether it spiked or not; here only to those that did.
+    Source: sinabs, `MembraneReset`, which adds the value to every neuron, whether it spiked or not; here only to those
+    that did.
 
     Args:
         reset_value: where it goes: a number, or a tensor, to which a gradient flows. Default: 0.
@@ -159,7 +169,8 @@ class _Callable(Surrogate):
     """A surrogate that can be called as in sinabs."""
 
     def __call__(self, v_mem: Tensor, spike_threshold: Tensor | float) -> Tensor:
-        """What stands for the derivative of the spikes by v_mem, elementwise; the threshold broadcasts against v_mem."""
+        """What stands for the derivative of the spikes by v_mem, elementwise; the threshold broadcasts against
+        v_mem."""
         return self.derivative(v_mem, torch.as_tensor(spike_threshold, dtype=v_mem.dtype, device=v_mem.device))
 
 
@@ -185,7 +196,8 @@ class _Renamed(_Callable):
 
 @dataclasses.dataclass(frozen=True)
 class SingleExponential(_Renamed):
-    """`torch_lif.SingleExponential` with sinabs' names: grad_scale / w * exp(-|v_mem - threshold| / w), w = threshold * grad_width.
+    """`torch_lif.SingleExponential` with sinabs' names: grad_scale / w * exp(-|v_mem - threshold| / w), w = threshold *
+    grad_width.
 
     Args:
         grad_width: the exponential's width, in thresholds, above 0. Default: 0.5.
@@ -297,12 +309,14 @@ def max_spikes(owner: str, spike_fn: Any) -> float:
         return function.bound
     if isinstance(function, (SingleSpike, MultiSpike)):
         raise TypeError(
-            f"{owner}: spike_fn is an object of {type(function).__name__}, expected the class itself: {type(function).__name__}"
+            f"{owner}: spike_fn is an object of {type(function).__name__}, expected the class itself: "
+            f"{type(function).__name__}"
         )
     if function is MaxSpike:
         raise TypeError(f"{owner}: spike_fn is the class MaxSpike, expected an object of it: MaxSpike()")
     raise TypeError(
-        f"{owner}: spike_fn is {spike_fn!r}, expected SingleSpike, MultiSpike or MaxSpike(...): the kernel has no other; "
+        f"{owner}: spike_fn is {spike_fn!r}, expected SingleSpike, MultiSpike or MaxSpike(...): the kernel has no "
+        "other; "
         "a spike function of your own needs a loop of your own"
     )
 
@@ -315,7 +329,8 @@ def reset_arguments(owner: str, reset_fn: Any) -> dict[str, Any]:
     if isinstance(function, MembraneReset):
         return {"reset": "value", "reset_value": _plain(function.reset_value)}
     raise TypeError(
-        f"{owner}: reset_fn is {reset_fn!r}, expected MembraneSubtract(...) or MembraneReset(...): the kernel has no other; "
+        f"{owner}: reset_fn is {reset_fn!r}, expected MembraneSubtract(...) or MembraneReset(...): the kernel has "
+        "no other; "
         "a reset of your own needs a loop of your own"
     )
 
@@ -325,11 +340,14 @@ def surrogate_gradient(owner: str, surrogate_grad_fn: Any) -> Surrogate:
     function = _ours(surrogate_grad_fn)
     if isinstance(function, type) and issubclass(function, Surrogate):
         raise TypeError(
-            f"{owner}: surrogate_grad_fn is the class {function.__name__}, expected an object of it: {function.__name__}()"
+            f"{owner}: surrogate_grad_fn is the class {function.__name__}, expected an object of it: "
+            f"{function.__name__}()"
         )
     if not isinstance(function, Surrogate):
         raise TypeError(
-            f"{owner}: surrogate_grad_fn is {surrogate_grad_fn!r}, expected SingleExponential(...), MultiGaussian(...), "
-            "Gaussian(...), Heaviside(...), PeriodicExponential(...) or any surrogate of torch_lif: the kernel has no other"
+            f"{owner}: surrogate_grad_fn is {surrogate_grad_fn!r}, expected SingleExponential(...), "
+            "MultiGaussian(...), "
+            "Gaussian(...), Heaviside(...), PeriodicExponential(...) or any surrogate of torch_lif: the kernel "
+            "has no other"
         )
     return function

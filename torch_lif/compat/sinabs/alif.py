@@ -13,7 +13,14 @@ from torch import Tensor, nn
 from ... import functional
 from ..._call import compute_dtype
 from .._broadcast import check_value
-from .activation import MembraneSubtract, SingleExponential, SingleSpike, max_spikes, reset_arguments, surrogate_gradient
+from .activation import (
+    MembraneSubtract,
+    SingleExponential,
+    SingleSpike,
+    max_spikes,
+    reset_arguments,
+    surrogate_gradient,
+)
 from .paths import Gates, steps_to_reach
 from .recurrence import check_received, fused_linear
 from .stateful import StatefulLayer
@@ -21,7 +28,7 @@ from .stateful import StatefulLayer
 __all__ = ["ALIF", "ALIFRecurrent"]
 
 Value = Tensor | float
-STATES = {"v_mem": "v", "i_syn": "i", "b": "b"}
+STATES = {"v_mem": "v", "i_syn": "i", "b": "adaptation"}
 """The states by their names here, and in `torch_lif.functional.alif`."""
 
 
@@ -39,33 +46,38 @@ class ALIF(StatefulLayer):
         b     = alpha_adapt * b + (1 - alpha_adapt) * s
         v_mem = max(v_mem - min_v_mem, 0) + min_v_mem
 
-    Source: sinabs 3.1, after Bellec et al. 2018, "Long short-term memory and learning-to-learn in networks of spiking neurons"
-    (LSNN). sinabs' documentation says that a spike subtracts b0 and sets b to zero; its code, and so this layer, does not. What the
-    documentation says: reset_fn=MembraneSubtract(subtract_value=b0), zero_adaptation=True.
+    Source: sinabs 3.1, after Bellec et al. 2018, "Long short-term memory and learning-to-learn in networks of spiking
+    neurons" (LSNN). sinabs' documentation says that a spike subtracts b0 and sets b to zero; its code, and so this
+    layer, does not. What the documentation says: reset_fn=MembraneSubtract(subtract_value=b0), zero_adaptation=True.
 
-    States are kept between calls, i_syn too, and start anew, at zero, whenever batch size or neurons change. They stay attached to
-    the graph: see `StatefulLayer`.
+    States are kept between calls, i_syn too, and start anew, at zero, whenever batch size or neurons change. They stay
+    attached to the graph: see `StatefulLayer`.
 
     Args:
-        tau_mem: membrane time constant, in time steps, above 0. A number; or a tensor that broadcasts against the neurons' shape.
+        tau_mem: membrane time constant, in time steps, above 0. A number; or a tensor that broadcasts against the
+            neurons' shape.
         tau_adapt: time constant of the adaptation b, in time steps; as tau_mem.
         tau_syn: synaptic time constant, in time steps; as tau_mem. Default: no synapse.
         adapt_scale: how much b = 1 raises the threshold; a number, tensor or nn.Parameter. Default: 1.8.
         spike_threshold: the threshold of an unadapted neuron, above 0; a number, tensor or nn.Parameter. Default: 1.
         spike_fn: `SingleSpike`, `MultiSpike` or `MaxSpike(...)`. Default: SingleSpike.
         reset_fn: `MembraneSubtract(...)` or `MembraneReset(...)`. Default: MembraneSubtract(), the adaptive threshold.
-        surrogate_grad_fn: stands for the spikes' derivative by v_mem; the threshold gets none. Any surrogate of this module or of
-            torch_lif. Default: SingleExponential().
+        surrogate_grad_fn: stands for the spikes' derivative by v_mem; the threshold gets none. Any surrogate of this
+            module or of torch_lif. Default: SingleExponential().
         min_v_mem: lower bound of v_mem. Default: none.
         shape: (batch, *neurons) of the states to begin with. Default: from the first input.
-        train_alphas: whether the parameters are alpha_mem, alpha_adapt, alpha_syn rather than the time constants. Default: False.
-        norm_input: whether the input is scaled by 1 - alpha_mem. With tau_syn it scales i_syn itself, as in sinabs. Default: True.
-        record_states: whether calls leave the states after each step in `recordings`, (batch, time, *neurons). Default: False.
+        train_alphas: whether the parameters are alpha_mem, alpha_adapt, alpha_syn rather than the time constants.
+            Default: False.
+        norm_input: whether the input is scaled by 1 - alpha_mem. With tau_syn it scales i_syn itself, as in sinabs.
+            Default: True.
+        record_states: whether calls leave the states after each step in `recordings`, (batch, time, *neurons). Default:
+            False.
         zero_adaptation: whether a spike sets b to zero. Not in sinabs. Default: False.
 
     Attributes:
-        tau_mem, tau_adapt, tau_syn (or alpha_mem, alpha_adapt, alpha_syn): trainable parameters; tau_syn is None without a synapse.
-        v_mem, i_syn (with tau_syn), b, spike_threshold: states, buffers (batch, *neurons). spike_threshold is the adaptive one,
+        tau_mem, tau_adapt, tau_syn (or alpha_mem, alpha_adapt, alpha_syn): trainable parameters; tau_syn is None
+        without a synapse. v_mem, i_syn (with tau_syn), b, spike_threshold: states, buffers (batch, *neurons).
+        spike_threshold is the adaptive one,
             for the next step.
         recordings: the states after each step of the last call, by name; empty without record_states.
         firing_rate: spikes per neuron and step in the last call.
@@ -137,7 +149,8 @@ class ALIF(StatefulLayer):
 
     @property
     def alpha_syn_calculated(self) -> Tensor | None:
-        """Decay of the synaptic current a step, from tau_syn unless it is itself the parameter; None without a synapse."""
+        """Decay of the synaptic current a step, from tau_syn unless it is itself the parameter; None without a
+        synapse."""
         return self._alpha("syn")
 
     @property
@@ -149,8 +162,8 @@ class ALIF(StatefulLayer):
         """Spikes of a sequence, from the state that the last call left.
 
         Args:
-            input_data: (batch, time, *neurons); float32, float64, bfloat16 or float16; any strides. Booleans and integers are
-                converted to the states' dtype.
+            input_data: (batch, time, *neurons); float32, float64, bfloat16 or float16; any strides. Booleans and
+                integers are converted to the states' dtype.
 
         Returns:
             Spike counts, of input_data's shape and dtype (booleans, integers: the states').
@@ -164,7 +177,8 @@ class ALIF(StatefulLayer):
         if not self.is_state_initialised() or not self.state_has_shape(shape):
             self.init_state_with_shape(shape)
         adapt_scale, b0 = (
-            _beside(owner, name, value, x) for name, value in (("adapt_scale", self.adapt_scale), ("spike_threshold", self.b0))
+            _beside(owner, name, value, x)
+            for name, value in (("adapt_scale", self.adapt_scale), ("spike_threshold", self.b0))
         )
         reset = reset_arguments(owner, self.reset_fn)
         arguments: dict[str, Any] = {
@@ -182,8 +196,12 @@ class ALIF(StatefulLayer):
             "surrogate": surrogate_gradient(owner, self.surrogate_grad_fn),
             "threshold_gradient": False,
         }
-        gates = Gates(x.shape[1], steps_to_reach(reset == {"reset": "subtract", "reset_value": None}, self._is_recurrent))
-        before = {STATES[name]: _state(owner, name, value, x) for name, value in self.states().items() if name in STATES}
+        gates = Gates(
+            x.shape[1], steps_to_reach(reset == {"reset": "subtract", "reset_value": None}, self._is_recurrent)
+        )
+        before = {
+            STATES[name]: _state(owner, name, value, x) for name, value in self.states().items() if name in STATES
+        }
         given = gates.put(arguments | before)
         state = tuple(given.pop(name, None) for name in STATES.values())
         record = tuple(before) if self.record_states else ()
@@ -196,10 +214,12 @@ class ALIF(StatefulLayer):
         names = {own: native for own, native in STATES.items() if native in before}
         for own, native in names.items():
             setattr(self, own, after[native])
-        self.spike_threshold = b0 + adapt_scale * after["b"]
+        self.spike_threshold = b0 + adapt_scale * after["adaptation"]
         self.recordings = {own: records[native] for own, native in names.items() if self.record_states}
         if self.record_states:
-            self.recordings["spike_threshold"] = (b0 + adapt_scale * records["b"].to(after["b"].dtype)).to(x.dtype)
+            self.recordings["spike_threshold"] = (
+                b0 + adapt_scale * records["adaptation"].to(after["adaptation"].dtype)
+            ).to(x.dtype)
         self.firing_rate = spikes.sum() / spikes.numel()
         return spikes
 
@@ -251,23 +271,27 @@ class ALIF(StatefulLayer):
         parts = [f"{name}={_text(value)}" for name in names if (value := self._param_dict[name]) is not None]
         spike_fn = self.spike_fn.__name__ if isinstance(self.spike_fn, type) else self.spike_fn
         parts += [f"spike_fn={spike_fn}", f"reset_fn={self.reset_fn}", f"surrogate_grad_fn={self.surrogate_grad_fn}"]
-        parts += [f"{name}=True" for name in ("train_alphas", "record_states", "zero_adaptation") if getattr(self, name)]
+        parts += [
+            f"{name}=True" for name in ("train_alphas", "record_states", "zero_adaptation") if getattr(self, name)
+        ]
         return ", ".join(parts)
 
 
 class ALIFRecurrent(ALIF):
-    """As `ALIF`, with recurrent connections: the spikes of a step, through `rec_connect`, are added to the input of the next.
+    """As `ALIF`, with recurrent connections: the spikes of a step, through `rec_connect`, are added to the input of the
+    next.
 
     A drop-in for sinabs' `ALIFRecurrent`. The recurrent input is zero in the first step of every call.
 
-    An nn.Linear of all N neurons runs in the kernel, also inside nn.Sequential with nn.Flatten, nn.Unflatten, nn.Identity, and
-    nn.Dropout out of training. Any other module is called once a time step, as in sinabs: that is slow, and is said in a warning,
-    once for each layer.
+    An nn.Linear of all N neurons runs in the kernel, also inside nn.Sequential with nn.Flatten, nn.Unflatten,
+    nn.Identity, and nn.Dropout out of training. Any other module is called once a time step, as in sinabs: that is
+    slow, and is said in a warning, once for each layer.
 
     Args:
         tau_mem, tau_adapt: as `ALIF`.
         rec_connect: module from spikes (batch, *neurons) to as many values.
-        tau_syn, adapt_scale, spike_threshold, spike_fn, reset_fn, surrogate_grad_fn, min_v_mem, shape, train_alphas, norm_input,
+        tau_syn, adapt_scale, spike_threshold, spike_fn, reset_fn, surrogate_grad_fn, min_v_mem, shape, train_alphas,
+        norm_input,
             record_states, zero_adaptation: as `ALIF`.
 
     Raises:
@@ -312,7 +336,9 @@ class ALIFRecurrent(ALIF):
             zero_adaptation=zero_adaptation,
         )
         if isinstance(rec_connect, type) or not callable(rec_connect):
-            raise TypeError(f"{type(self).__name__}: rec_connect is {rec_connect!r}, expected a module such as nn.Linear(N, N)")
+            raise TypeError(
+                f"{type(self).__name__}: rec_connect is {rec_connect!r}, expected a module such as nn.Linear(N, N)"
+            )
         self.rec_connect = rec_connect
         self._has_warned = False
 
@@ -322,7 +348,8 @@ class ALIFRecurrent(ALIF):
         linear = fused_linear(type(self).__name__, self.rec_connect, x.shape[0], x.shape[2:])
         if linear is None:
             return self._run_stepwise(x, arguments, state, record)
-        # Before the second step no spike has come back: as in an eager loop, the weights then have no part in the graph.
+        # Before the second step no spike has come back: as in an eager loop, the weights then have no part in the
+        # graph.
         if x.shape[1] > 1:
             arguments = arguments | {"w_rec": linear.weight.t(), "b_rec": linear.bias}
         return super()._run(x, arguments, state, record)
@@ -333,7 +360,8 @@ class ALIFRecurrent(ALIF):
         owner = type(self).__name__
         if not self._has_warned:
             warnings.warn(
-                f"{owner}: rec_connect is called once a time step, for it is no nn.Linear of all neurons (nor one in an "
+                f"{owner}: rec_connect is called once a time step, for it is no nn.Linear of all neurons (nor "
+                "one in an "
                 "nn.Sequential with nn.Flatten and nn.Unflatten), which would run in the kernel",
                 stacklevel=6,
             )
@@ -345,11 +373,16 @@ class ALIFRecurrent(ALIF):
         for x_t in x.unbind(1):
             total = x_t if received is None else x_t + received
             if total.dtype != x.dtype:
-                raise TypeError(f"{owner}: rec_connect gives {total.dtype} values, expected {x.dtype} with input_data of {x.dtype}")
-            result = functional.alif(total.unsqueeze(1), **arguments, state=tuple(after.get(name) for name in STATES.values()))
+                raise TypeError(
+                    f"{owner}: rec_connect gives {total.dtype} values, expected {x.dtype} with input_data of {x.dtype}"
+                )
+            result = functional.alif(
+                total.unsqueeze(1), **arguments, state=tuple(after.get(name) for name in STATES.values())
+            )
             after = _given(result.state._asdict())
             spikes = result.spikes.squeeze(1)
-            # After the last step too, where nothing comes of it, so that a module that draws or counts does so as in sinabs.
+            # After the last step too, where nothing comes of it, so that a module that draws or counts does so as in
+            # sinabs.
             received = check_received(owner, self.rec_connect(spikes), x.shape[0], x.shape[2:])
             steps.append(spikes)
             for name, trace in records.items():
@@ -390,7 +423,9 @@ def _sequence(owner: str, x: Any, dtype: torch.dtype) -> Tensor:
     if x.dim() < 2:
         raise ValueError(f"{owner}: input_data has shape {tuple(x.shape)}, expected (batch, time, *neurons)")
     if x.is_complex():
-        raise TypeError(f"{owner}: input_data is {x.dtype}, expected real values; take input_data.real, or its magnitude")
+        raise TypeError(
+            f"{owner}: input_data is {x.dtype}, expected real values; take input_data.real, or its magnitude"
+        )
     return x if x.is_floating_point() else x.to(dtype)
 
 
@@ -401,8 +436,8 @@ def _widened(value: Tensor, x: Tensor) -> Tensor:
 
 
 def _beside(owner: str, name: str, value: Any, x: Tensor) -> Any:
-    """A parameter in a shape of as many dimensions as the neurons', by PyTorch's rules: it broadcasts from the last dimension on,
-    and a tensor of no dimension takes the device and dtype of what it meets. A number stays one."""
+    """A parameter in a shape of as many dimensions as the neurons', by PyTorch's rules: it broadcasts from the last
+    dimension on, and a tensor of no dimension takes the device and dtype of what it meets. A number stays one."""
     if not isinstance(value, Tensor):
         return value
     neurons = x.shape[2:]
@@ -412,7 +447,8 @@ def _beside(owner: str, name: str, value: Any, x: Tensor) -> Any:
     sizes = [1] * (len(neurons) - len(sizes)) + sizes if sizes else []
     if sizes and not (len(sizes) == len(neurons) and all(n in (1, m) for n, m in zip(sizes, neurons, strict=True))):
         raise ValueError(
-            f"{owner}: {name} has shape {tuple(value.shape)}, expected one that broadcasts against {tuple(neurons)}, the "
+            f"{owner}: {name} has shape {tuple(value.shape)}, expected one that broadcasts against "
+            f"{tuple(neurons)}, the "
             f"neurons of input_data of shape {tuple(x.shape)}"
         )
     if not sizes:
@@ -429,7 +465,8 @@ def _state(owner: str, name: str, value: Tensor, x: Tensor) -> Tensor:
     value = _widened(value, x)
     if value.dtype != compute_dtype(x):
         raise TypeError(
-            f"{owner}: the state {name} is {value.dtype}, expected {compute_dtype(x)} with input_data of {x.dtype}; convert the "
+            f"{owner}: the state {name} is {value.dtype}, expected {compute_dtype(x)} with input_data of "
+            f"{x.dtype}; convert the "
             "layer or input_data with .to(dtype)"
         )
     return value

@@ -1,8 +1,8 @@
 """Gradient None, not zeros, for what has no path to the loss.
 
 The kernel's backward pass gives a gradient to all it was asked for. An optimizer tells zeros from None (it decays the
-weights of the first), and the eager loop gives None to a parameter from which no path leads to the loss. So what the outputs in the
-loss cannot depend on goes through a gate.
+weights of the first), and the eager loop gives None to a parameter from which no path leads to the loss. So what the
+outputs in the loss cannot depend on goes through a gate.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import unserializable_hook
 
-COUNTED = ("spikes", "v", "b")
-"""Outputs for which a call gets a gate. A loss on the synaptic current alone is no reason for one: it then gives zeros."""
+COUNTED = ("spikes", "v", "adaptation")
+"""Outputs for which a call gets a gate. A loss on the synaptic current alone is no reason for one: it then gives
+zeros."""
 
 
 def steps_to_reach(threshold_resets: bool, recurrent: bool) -> dict[str, dict[str, float]]:
-    """How many time steps it takes until an output depends on an argument: through the reset, for a surrogate gives the threshold
-    no gradient. An output that is not there never does."""
+    """How many time steps it takes until an output depends on an argument: through the reset, for a surrogate gives the
+    threshold no gradient. An output that is not there never does."""
 
-    def late(v: float, spikes: float, b: float, i: float) -> dict[str, float]:
-        return {"v": v, "spikes": spikes, "b": b, "i": i if recurrent else math.inf}
+    def late(v: float, spikes: float, adaptation: float, i: float) -> dict[str, float]:
+        return {"v": v, "spikes": spikes, "adaptation": adaptation, "i": i if recurrent else math.inf}
 
     of_reset = late(1, 2, 2, 3)
     return {
@@ -32,8 +33,8 @@ def steps_to_reach(threshold_resets: bool, recurrent: bool) -> dict[str, dict[st
         "min_v": of_reset,
         "threshold": of_reset if threshold_resets else {},
         "adapt_scale": of_reset if threshold_resets else {},
-        "decay_adapt": late(2, 3, 1, 4) if threshold_resets else {"b": 1},
-        "b": late(1, 2, 1, 3) if threshold_resets else {"b": 1},
+        "decay_adapt": late(2, 3, 1, 4) if threshold_resets else {"adaptation": 1},
+        "adaptation": late(1, 2, 1, 3) if threshold_resets else {"adaptation": 1},
     }
 
 

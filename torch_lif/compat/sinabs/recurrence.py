@@ -1,4 +1,5 @@
-"""What a layer's `rec_connect` is: a matrix that the kernel can multiply by, or a module that has to be called each step."""
+"""What a layer's `rec_connect` is: a matrix that the kernel can multiply by, or a module that has to be called each
+step."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def _is_dropped(module: Any) -> bool:
 
 
 def fused_linear(owner: str, rec_connect: Any, batch: int, neurons: Sequence[int]) -> nn.Linear | None:
-    """The nn.Linear that connects all neurons with all, if that is all that rec_connect is; ValueError if it does not fit them."""
+    """The nn.Linear that connects all neurons with all, if that is all that rec_connect is; ValueError if it does not
+    fit them."""
     parts = [part for part in _parts(rec_connect) if not _is_dropped(part)]
     linear = [part for part in parts if isinstance(part, nn.Linear) and type(part).forward is nn.Linear.forward]
     others = [part for part in parts if part not in linear]
@@ -45,7 +47,8 @@ def fused_linear(owner: str, rec_connect: Any, batch: int, neurons: Sequence[int
         spikes = part(spikes)
     if spikes.shape[-1] != found.in_features:
         raise ValueError(
-            f"{owner}: the Linear in rec_connect takes {found.in_features} inputs, expected {spikes.shape[-1]} for neurons of "
+            f"{owner}: the Linear in rec_connect takes {found.in_features} inputs, expected {spikes.shape[-1]} for "
+            "neurons of "
             f"shape {tuple(neurons)}"
         )
     if spikes.shape[:-1].numel() != batch:
@@ -64,6 +67,7 @@ def check_received(owner: str, received: Any, batch: int, neurons: Sequence[int]
     shape = torch.Size((batch, *neurons))
     if received.numel() != shape.numel():
         raise ValueError(
-            f"{owner}: rec_connect gives shape {tuple(received.shape)} for spikes of shape {tuple(shape)}, expected as many values"
+            f"{owner}: rec_connect gives shape {tuple(received.shape)} for spikes of shape {tuple(shape)}, "
+            "expected as many values"
         )
     return received.reshape(shape)

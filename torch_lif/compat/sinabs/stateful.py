@@ -15,8 +15,9 @@ __all__ = ["StatefulLayer", "reset_states", "zero_grad"]
 class StatefulLayer(nn.Module):
     """Base of the layers that keep their state between calls, as sinabs' `StatefulLayer`.
 
-    Each state is a buffer (batch, *neurons), of shape (0,) until the first call. States stay attached to the graph of the call that
-    left them: `detach_states`, `reset_states` or `zero_grad` ends that, as between two batches of truncated backpropagation.
+    Each state is a buffer (batch, *neurons), of shape (0,) until the first call. States stay attached to the graph of
+    the call that left them: `detach_states`, `reset_states` or `zero_grad` ends that, as between two batches of
+    truncated backpropagation.
 
     Args:
         state_names: names of the states.
@@ -60,13 +61,16 @@ class StatefulLayer(nn.Module):
             chosen = torch.randint(0, state.shape[0], (new_batch_size,)).to(state.device)
             setattr(self, name, state.index_select(0, chosen))
 
-    def reset_states(self, randomize: bool = False, value_ranges: Mapping[str, tuple[float, float]] | None = None) -> None:
-        """Sets every state to zero, or to uniform random values, detached from what was. Does nothing before the first call.
+    def reset_states(
+        self, randomize: bool = False, value_ranges: Mapping[str, tuple[float, float]] | None = None
+    ) -> None:
+        """Sets every state to zero, or to uniform random values, detached from what was. Does nothing before the first
+        call.
 
         Args:
             randomize: whether to draw random values. Default: False, zeros.
-            value_ranges: lowest and highest random value, by the state's name. Default: 0 and 1. A name that is no state of this
-                layer is passed over, so that one dictionary serves layers of several kinds.
+            value_ranges: lowest and highest random value, by the state's name. Default: 0 and 1. A name that is no
+                state of this layer is passed over, so that one dictionary serves layers of several kinds.
         """
         ranges = value_ranges or {}
         if not self.is_state_initialised():
@@ -137,7 +141,8 @@ def reset_states(model: nn.Module) -> None:
 
 
 def zero_grad(model: nn.Module) -> None:
-    """Zeroes the gradients of all layers with state in a model and detaches their states: ours, and sinabs' own if there are any.
+    """Zeroes the gradients of all layers with state in a model and detaches their states: ours, and sinabs' own if
+    there are any.
 
     sinabs.zero_grad passes over our layers, for they are not of its classes.
     """
