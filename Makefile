@@ -1,10 +1,11 @@
 # make test    the whole suite          make train   train the example on real data
 # make test-long   its long sweep       make mutate  whether the tests notice what is broken (an hour)
 # make lint    ruff, clang-format, mypy make bench   a quick benchmark
-# make fuzz    100,000 random and broken calls (ARGS="--calls 5000 --seed 1"); make fuzz-asan the same under AddressSanitizer
-# make test-peers   the drop-ins of torch_lif.compat against the libraries themselves, which it installs
+# make fuzz    100,000 random and broken calls (ARGS="--calls 5000 --seed 1")
+# make fuzz-asan    the same with AddressSanitizer
+# make test-peers   compares the drop-ins of torch_lif.compat with the libraries themselves, which it installs
 #
-# Each makes what it needs: a virtual environment, PyTorch, the compiled kernels; a second run rebuilds nothing.
+# Each target makes what it needs: a virtual environment, PyTorch, the compiled kernels. A second run rebuilds nothing.
 #   TORCH=torch==2.12.0   another PyTorch
 #   TORCH=installed       the PyTorch that $(PYTHON) has already, no virtual environment and no network (a GPU machine)
 #   ARGS="..."            further arguments of pytest, of the example or of the benchmark
@@ -32,7 +33,8 @@ endif
 
 build: $(BUILT)
 
-# Names the PyTorch asked for. It is new when that changes, and then the environment and the extension are made again.
+# Holds the name of the chosen PyTorch. It is written only when that changes; the environment and the extension are then
+# made again.
 $(VENV)/torch: FORCE
 	@mkdir -p $(VENV)
 	@echo "$(TORCH)" | cmp -s - $@ || echo "$(TORCH)" > $@
@@ -42,8 +44,8 @@ $(VENV)/ready: pyproject.toml Makefile $(VENV)/torch
 	$(VENV)/bin/python -m pip install --quiet "$(TORCH)" "setuptools>=77" ninja numpy pytest hypothesis scikit-learn matplotlib tqdm
 	touch $@
 
-# Without depending on the time of the environment: a new pyproject.toml need not rebuild the kernels.
-# There is one extension in torch_lif/: the stamp of another choice goes.
+# It does not depend on the time of the environment, because a new pyproject.toml need not rebuild the kernels. There is
+# only one extension in torch_lif/, so the stamps of other choices are removed.
 $(BUILT): $(SOURCES) $(CHOSEN) | $(READY)
 	$(RUN) setup.py --quiet build_ext --inplace
 	mkdir -p build && rm -f build/built-with-* && touch $@
@@ -62,12 +64,13 @@ mutate: $(READY) $(BUILT)
 fuzz: $(READY) $(BUILT)
 	$(RUN) -m tests.fuzz $(ARGS)
 
-# In a copy of its own, build/asan: kernels and op layer built with AddressSanitizer, which is loaded before Python. PyTorch's own
-# leaks at exit are not ours, and CUDA needs the sanitizer's shadow gap; a report ends the child, which counts as a signal.
+# The same calls in a copy of the sources, build/asan, whose kernels and op layer are built with AddressSanitizer. The
+# sanitizer is loaded before Python. Leaks are not reported, because PyTorch leaks at exit. The shadow gap is not
+# protected, because CUDA needs it. A report ends the child, which counts as a signal.
 ASAN := build/asan
 ASAN_RUN := $(if $(READY),$(abspath $(VENV))/bin/python,$(PYTHON))
 ASAN_ENV := PYTHONPATH="$(CURDIR)/$(ASAN)" TORCH_LIF_SANITIZE=address TORCH_LIF_CUDA=0
-# libstdc++ beside it: loaded later, its exceptions would end the process.
+# libstdc++ is loaded with it: if it were loaded later, its exceptions would end the process.
 ASAN_FIRST = $(foreach library,libasan.so libstdc++.so.6,$(shell $(CC) -print-file-name=$(library)))
 ASAN_OPTIONS := detect_leaks=0:protect_shadow_gap=0:allocator_may_return_null=1:abort_on_error=1
 
@@ -82,7 +85,8 @@ fuzz-asan: $(ASAN)/built
 	cd $(ASAN) && $(ASAN_ENV) ASAN_OPTIONS=$(ASAN_OPTIONS) LD_PRELOAD="$(ASAN_FIRST)" \
 	  $(ASAN_RUN) -m tests.fuzz --hang 120 $(ARGS)
 
-# norse asks for torchvision without needing it for its functional part, and is built here without isolation, hence its own line.
+# norse asks for torchvision, which its functional part does not need, and is built here without isolation: hence a line
+# of its own.
 $(VENV)/peers-ready: | $(READY)
 	echo "$(TORCH)" > $(VENV)/constraints.txt
 	$(VENV)/bin/python -m pip install --quiet --constraint $(VENV)/constraints.txt --no-build-isolation rockpool==3.1.0 sinabs==3.1.3
@@ -99,7 +103,7 @@ train: $(READY) $(BUILT)
 bench: $(READY) $(BUILT)
 	$(RUN) -m benchmarks layer lif $(if $(ARGS),$(ARGS),--quick)
 
-# The CUDA half as objects alone, where there is nvcc but no GPU and no CUDA build of PyTorch.
+# Only the objects of the CUDA half, for machines that have nvcc but no GPU and no CUDA build of PyTorch.
 cuda-objects: $(READY)
 	$(RUN) csrc/compile.py cuda --out build/cuda-objects
 

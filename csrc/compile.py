@@ -1,5 +1,5 @@
-"""Compiles the kernels: plain C for the CPU, CUDA for the GPU. extension.py links them; `python csrc/compile.py` makes
-them alone.
+"""Compiles the kernels: plain C for the CPU, CUDA for the GPU. extension.py links them; `python csrc/compile.py` only
+compiles them.
 
 Neither half includes a header of PyTorch. Each neuron's loop is compiled once for every variant: on the CPU for two
 precisions and every instruction set (chosen at run time), on CUDA for every storage type.
@@ -18,9 +18,9 @@ from pathlib import Path
 
 CSRC = Path(__file__).resolve().parent
 
-# Rounding decides spikes: exactly the operations written, in their order, on every instruction set and on the GPU.
-# errno and traps are the only things given up: they would keep floor and selects from vectorising. (-mfma is for
-# real_fma alone.)
+# Rounding decides spikes: every instruction set and the GPU must do exactly the operations that are written, in their
+# order. Only errno and traps are given up, because they would keep floor and selects from vectorising. (-mfma is only
+# for real_fma.)
 EXACT_C = ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 EXACT_CUDA = ["--fmad=false", "--prec-div=true", "--ftz=false"]
 
@@ -29,7 +29,7 @@ INSTRUCTION_SETS = {
     "avx2": ["-mavx2", "-mfma"],
     "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
 }
-STORAGES = {0: 32, 1: 64, 2: 32, 3: 32}  # enum lif_storage: the precision it is computed in
+STORAGES = {0: 32, 1: 64, 2: 32, 3: 32}  # enum lif_storage: the precision of its computation
 
 
 def is_x86() -> bool:
@@ -37,7 +37,7 @@ def is_x86() -> bool:
 
 
 def neurons() -> list[str]:
-    """The list of neurons, from its one place."""
+    """The list of neurons, read from csrc/neuron/neurons.h."""
     return re.findall(r"^\s+NEURON\((\w+)\)", (CSRC / "neuron" / "neurons.h").read_text(), re.MULTILINE)
 
 

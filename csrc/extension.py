@@ -1,7 +1,7 @@
 """The extension torch_lif._C: the kernels' objects (compile.py) linked with the op layer (ops), against the PyTorch
 installed here.
 
-What is missing (PyTorch, a compiler, a header) is named in one line, before anything is compiled.
+If something is missing (PyTorch, a compiler, a header), one line says so before anything is compiled.
 """
 
 import os
@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def must_compile(command: list[str], language: str, header: str, advice: str) -> None:
-    """The compiler exists and finds `header`, or the build ends here with `advice`."""
+    """Ends the build with `advice` unless the compiler exists and finds `header`."""
     try:
         done = subprocess.run(
             [*command, "-x", language, "-fsyntax-only", "-"],
@@ -47,7 +47,7 @@ def must_compile(command: list[str], language: str, header: str, advice: str) ->
 
 
 def check_compilers() -> None:
-    # Of the variables with flags, PyTorch's build of C++ takes these two.
+    # PyTorch's build of C++ uses these two of the variables that hold flags.
     flags = shlex.split(os.environ.get("CFLAGS", "") + " " + os.environ.get("CPPFLAGS", ""))
     cxx = [*shlex.split(cpp_extension.get_cxx_compiler()), *flags]
     must_compile(
@@ -92,7 +92,8 @@ def architectures() -> list[str]:
 class BuildExtension(cpp_extension.BuildExtension):
     def build_extensions(self) -> None:
         check_compilers()
-        # By the sources' times alone, a library left by an earlier build would pass as new under another PyTorch.
+        # Otherwise only the sources' times would count, and a library from an earlier build would pass as new under
+        # another PyTorch.
         self.force = True
         out = Path(self.build_temp).resolve() / "kernels"
         jobs = kernels.cpu_jobs(out, SANITIZE)
@@ -112,9 +113,10 @@ CUDA = wants_cuda()
 ARCHITECTURES = architectures() if CUDA else []
 # at::parallel_for is silently serial in an extension built without OpenMP; Apple's clang has none to offer.
 OPENMP = [] if sys.platform == "darwin" else ["-fopenmp"]
-# -Og after the other flags: instrumented loops take five times as long to compile under -O3.
+# -Og comes after the other flags: instrumented loops take five times as long to compile with -O3.
 SANITIZE = [flag for name in os.environ.get("TORCH_LIF_SANITIZE", "").split() for flag in (f"-fsanitize={name}", "-Og")]
-# The first macro is for ninja, to compile again for another PyTorch even if its headers are older than the objects.
+# The first macro is for ninja: it compiles again for another PyTorch, even if that PyTorch's headers are older than the
+# objects.
 macros: list[tuple[str, str | None]] = [("LIF_PYTORCH", f'"{torch.__version__}"')]
 if CUDA:
     macros += [

@@ -66,11 +66,17 @@ def test_many_neuron_steps(case, dtype, target, once):
             assert bool((got.spikes > 1).any()), "no neuron spiked twice in a step"
 
 
-def test_threshold_is_reached_by_equality(device):
+@pytest.mark.parametrize("max_spikes", [1, 2.0**16, math.inf])
+@pytest.mark.parametrize("steps", [1, 8])
+def test_threshold_is_reached_by_equality(steps, max_spikes, target):
     """v >= threshold: a membrane exactly at the threshold spikes (Rockpool's code; its text says >)."""
-    x = torch.tensor([0.5, 1.0, 1.5, 2.0, 3.0], device=device).reshape(1, 1, 5)
-    spikes = lif.functional.lif(x, decay_mem=1.0, max_spikes=math.inf).spikes
-    assert spikes.flatten().tolist() == [0, 1, 1, 2, 3]
+    for levels in (
+        [0.5, 1.0, 0.75, 1.0, 1.0],
+        [0.5, 1.0, 1.5, 2.0, 3.0],
+    ):  # counts below two run in bodies of their own
+        x = torch.tensor(levels, device=target).reshape(1, 1, 5).expand(1, steps, 5)
+        spikes = lif.functional.lif(x, decay_mem=0.0, max_spikes=max_spikes).spikes
+        assert spikes[0].tolist() == [[min(int(level), max_spikes) for level in levels]] * steps
 
 
 def test_max_spikes_bounds_the_count(device):

@@ -3,9 +3,9 @@
     python -m tests.fuzz --calls 100000 --seed 0     many calls in two processes; ends 1 if there is a fault
     python -m tests.fuzz --seed 0 --only 1234        one call in this process: the call in full, and what came
 
-Call number k of a seed is always the same. Half of the calls are valid: their results are the reference loop's bit for
-bit, their gradients autograd's through it. The others are broken in one place or two: they must be refused with an
-error that names the argument, or give what the reference says.
+Call number k of a seed is always the same. Half of the calls are valid: their results must be those of the reference
+loop bit for bit, and their gradients those of autograd through the loop. The other calls are broken in one or two
+places: they must be refused with an error that names the argument, or give what the reference gives.
 """
 
 from __future__ import annotations

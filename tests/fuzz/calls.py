@@ -1,6 +1,6 @@
 """Makes call number k of a seed: always the same one, of a random function, module or op, with random valid arguments.
 
-The neurons and their values come from tests/cases.py; here they get memory layouts, numbers in place of tensors,
+The neurons and their values come from tests/cases.py. This file adds memory layouts, numbers instead of tensors,
 options and extreme values.
 """
 
@@ -30,14 +30,15 @@ DTYPES = (torch.float64, torch.float64, torch.float32, torch.float32, torch.bflo
 CONFIG = ("options", "surrogate", "surrogate_params", "smooth", "synapses", "batch_first", "record", "memory")
 DT = 1e-3
 STREAM_FROM = 4 << 20
-"""That of csrc/cpu/dispatch.c."""
+"""The value of stream_from in csrc/cpu/dispatch.c."""
 
 
 @dataclasses.dataclass
 class Call:
-    """`arguments` are the function's (of a module those of `run`), `making` the constructor's, `raw` the op's by the
-    names of its schema. `needs` names the tensors that require a gradient; `broken` says what was done to the call,
-    `opaque` what of it the reference cannot be asked about, and `names` which words of an error would say it too."""
+    """One call. `arguments` are the function's (of a module: those of `run`), `making` the constructor's, `raw` the
+    op's by the names of its schema. `needs` names the tensors that require a gradient. `broken` says what was done to
+    the call, `opaque` what of it the reference cannot be asked about, and `names` which other words an error may use
+    for the argument."""
 
     seed: int
     number: int
@@ -110,13 +111,13 @@ def random_case(rng: Random) -> Case:
 
 
 def random_surrogate(rng: Random) -> Any:
-    """Of moderate steepness: steeper ones would make gradients explode over a few steps."""
+    """A surrogate of moderate steepness: with steeper ones gradients would explode within a few steps."""
     known = rng.choice(SURROGATES)
     return type(known)(**{f.name: getattr(known, f.name) * rng.uniform(0.6, 1.4) for f in dataclasses.fields(known)})
 
 
 def steps_of(rng: Random, case: Case) -> int:
-    """Few where gradients explode: see Case.steps."""
+    """The number of steps: few where gradients explode, see Case.steps."""
     if case.steps == 6 and chance(rng, 0.6):
         return rng.randint(0, 6)
     return rng.choice((0, 1, 2, 3, 5, 9, 15, 16, 17, 18, 31, 32, 33, 40))
@@ -131,7 +132,7 @@ def neurons_of(rng: Random, case: Case) -> tuple[int, ...]:
 
 
 def number_of(rng: Random, value: float, x: Tensor) -> Any:
-    """The same number, as Python's or as numpy's."""
+    """The same number as a number of Python or numpy."""
     kinds = (float, float, np.float64, np.float32 if x.dtype != torch.float64 else np.float64)
     return rng.choice(kinds)(value)
 
@@ -152,11 +153,11 @@ def with_layouts(rng: Random, arguments: dict[str, Any], gradient: bool) -> dict
 
 
 def with_extremes(rng: Random, case: Case, arguments: dict[str, Any], parameters: bool) -> dict[str, Any]:
-    """Extreme values in some tensors. Where they are multiplied with recurrent weights only those whose sum is the same
-    in every order."""
+    """Puts extreme values into some tensors. Values that are multiplied with recurrent weights must have the same sum
+    in every order, so only such extremes are taken there."""
     fragile = ("w_rec", "b_rec", *(("spikes_hw",) if case.recurrent else ()))
     sequences = ("x", *case.inputs)
-    # lif's docstring makes an exception of membranes whose quotient by the threshold overflows.
+    # lif's docstring makes an exception for membranes whose quotient by the threshold overflows.
     numbers = tuple(n for n in EXTREMES if case.name != "lif" or abs(n) < 1e30 or not math.isfinite(n))
     for name in subset(
         rng, [n for n, v in arguments.items() if isinstance(v, Tensor) and (n in sequences or parameters)], 0.4
@@ -266,7 +267,7 @@ def module_arguments(rng: Random, call: Call) -> None:
     call.owner = spiking_class.get(case.name, "EulerLIF")
     for name, value in arguments.items():
         if isinstance(value, Tensor) and value._is_zerotensor():
-            arguments[name] = plain(value)  # arithmetic with numbers would make float64 of it
+            arguments[name] = plain(value)  # arithmetic with numbers would make it float64
     x = arguments["x"]
     size = tuple(x.shape[2:]) if case.synapses < 2 else (x.shape[2] // case.synapses,)
     making: dict[str, Any] = {"size": size[0] if len(size) == 1 and chance(rng, 0.7) else size}
@@ -275,9 +276,9 @@ def module_arguments(rng: Random, call: Call) -> None:
         given = f"decay_{leak}" in arguments or f"rate_{leak}" in arguments
         value = arguments.pop(f"decay_{leak}", arguments.pop(f"rate_{leak}", None))
         if not given or (chance(rng, 0.3) and leak != "syn" and making["dt"] <= DT):
-            continue  # the default time constant, which must not be shorter than a step
+            continue  # the default time constant; it must not be shorter than a step
         view = rng.choice(("tau", "decay", "bitshift"))
-        # What was a decay in [0, 1] becomes a time constant of one to some 20 steps, or a shift of up to three.
+        # A decay in [0, 1] becomes a time constant of 1 to about 20 steps, or a shift of at most 3.
         if view == "tau":
             value = (value * 20 + 1.1) * making["dt"]  # a tenth more: bfloat16 rounds a step down
         making[f"{view}_{leak}"] = value * 3 if view == "bitshift" else value
@@ -302,7 +303,7 @@ def module_arguments(rng: Random, call: Call) -> None:
     if "noise" not in arguments and not call.extreme and chance(rng, 0.2):
         making["noise_std"] = rng.uniform(0.1, 2.0)
         arguments["generator"] = rng.randrange(2**31)  # its seed: each run needs a new one
-    # A subclass as a parameter would be that subclass's business to copy and to save.
+    # If a parameter is of a subclass, copying and saving it is up to that subclass.
     making = {
         name: value.detach().as_subclass(Tensor) if isinstance(value, Tensor) else value
         for name, value in making.items()
@@ -324,7 +325,7 @@ TOUCHES = ("repr", "state_dict", "deepcopy", "pickle", "views", "set", "reset", 
 
 
 class Captured(BaseException):
-    """The op's arguments as the function made them."""
+    """Carries the op's arguments as the function made them."""
 
 
 class _Capture:
@@ -363,7 +364,7 @@ def present(call: Call) -> list[str]:
 
 
 def backward_arguments(rng: Random, call: Call) -> None:
-    """From a forward that runs here: gradients of its outputs, and what it kept."""
+    """Arguments of a backward op, from a forward op that runs here: gradients of its outputs, and what it kept."""
     order, raw = _call.ORDERS[call.case.name], call.raw
     mask = raw["interval"] == -1
     with torch.no_grad():

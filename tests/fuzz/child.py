@@ -1,5 +1,5 @@
-"""The process that makes the calls. It writes down each call's number before it starts it, so that a signal has a
-name."""
+"""The process that makes the calls. It writes each call's number before it starts the call, so that a signal can be
+attributed to a call."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def show(seed: int, number: int) -> int:
-    """One call in this process: what it is, then what came."""
+    """Makes one call in this process: prints the call, then its outcome."""
     faulthandler.enable()
     warnings.simplefilter("ignore")
     print(text_of(build(seed, number)), flush=True)

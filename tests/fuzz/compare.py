@@ -19,7 +19,8 @@ class FaultError(Exception):
 
 
 def compare(call: Call, got: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """The same bits; with smooth=True, whose exp is not PyTorch's, up to what a dozen steps make of its last bits."""
+    """Results must have the same bits. With smooth=True exp is not PyTorch's: there, results may differ by what a dozen
+    steps make of its last bits."""
     if list(got) != list(expected):
         raise FaultError(f"results {list(got)}, expected {list(expected)}")
     for name, value in expected.items():
@@ -50,10 +51,10 @@ Gradients = dict[str, Tensor]
 def compare_gradients(
     call: Call, got: Gradients, expected: Gradients, bound: float, exact: Callable[[], Gradients]
 ) -> None:
-    """Errors are relative to the gradient's largest value, or to 1 if that is larger: what the outputs' gradients are,
-    which cancel in it. A parameter's is a sum of many such terms, hence 16. Half sequences are rounded once more, to
-    their type. Some calls amplify every rounding; how much, the distance of the reference's own gradient to its `exact`
-    one in float64 shows."""
+    """Compares gradients. Errors are relative to the gradient's largest value, or to 1 if that is larger: gradients of
+    the outputs are of that size, and may cancel in the sum. A parameter's gradient is a sum of many such terms, hence
+    the factor 16. Half sequences are rounded once more, to their type. Some calls amplify every rounding. How much they
+    do, the distance between the reference's own gradient and its `exact` one in float64 shows."""
     sequences = ("x", *call.case.inputs)
     for name, value in expected.items():
         if name == "refractory" or (name.startswith("state") and call.case.states[int(name[6:-1])] == "refractory"):
@@ -74,15 +75,15 @@ def compare_gradients(
 
 
 def comparable_gradients(call: Call) -> bool:
-    """Of finite numbers; with smooth=True not of every surrogate: its derivative by the threshold need not be the true
-    one."""
+    """Whether the call's gradients can be compared: only for finite numbers, and not with smooth=True, because there a
+    surrogate's derivative with respect to the threshold need not be the true one."""
     return not (call.extreme or call.broken or call.smooth)
 
 
 def gradient_bound(call: Call, dtype: torch.dtype) -> float | None:
-    """In double 1e-10 leaves room for a growth of errors by 10^5. In float both walk the same spikes: at most 16
-    roundings of 2^-24 a step, which Case.steps steps do not amplify; over more steps they do, and nothing is
-    compared."""
+    """The largest error allowed. In double, 1e-10 leaves room for a growth of errors by 10^5. In float both loops have
+    the same spikes: at most 16 roundings of 2^-24 per step, which up to Case.steps steps do not amplify. Over more
+    steps they do, and nothing is compared."""
     x = call.arguments["x"]
     steps = x.shape[1 if call.arguments.get("batch_first", call.making.get("batch_first", True)) else 0]
     if dtype == torch.float64:
@@ -91,7 +92,7 @@ def gradient_bound(call: Call, dtype: torch.dtype) -> float | None:
 
 
 def backward_weights(call: Call, results: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Random gradients, plain, of some of the outputs that have one."""
+    """Random gradients, as plain tensors, for some of the outputs that have a gradient."""
     rng = call.rng("backward")
     names = [name for name, value in results.items() if value.requires_grad and "refractory" not in name]
     chosen = [name for name in names if rng.random() < 0.7] or names[:1]

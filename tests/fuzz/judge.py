@@ -1,4 +1,4 @@
-"""Runs a call and says whether what came is right: the reference's result, or an error that names the argument."""
+"""Runs a call and says whether its outcome is right: the reference's result, or an error that names the argument."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class DeviceLostError(Exception):
 
 @contextlib.contextmanager
 def settings(call: Call) -> Iterator[None]:
-    """The call's instruction set, streaming and threads; the process's own afterwards."""
+    """Sets the call's instruction set, streaming and threads; afterwards those of the process again."""
     before = _C.instruction_set(), torch.get_num_threads()
     _C.set_instruction_set(call.settings["instruction_set"])
     _C.set_stream_from(call.settings["stream_from"])
@@ -60,8 +60,8 @@ def settings(call: Call) -> Iterator[None]:
 
 
 def judge(seed: int, number: int) -> str:
-    """The outcome of a call: "compared" with the reference and equal; "refused" with a proper error; or "ran", being
-    tampered with so that nothing else can be asked. FaultError if it is none of these."""
+    """The outcome of a call: "compared" (equal to the reference), "refused" (with a proper error), or "ran" (it was
+    broken in such a way that nothing else can be checked). FaultError if it is none of these."""
     call = build(seed, number)
     torch.manual_seed(number)
     with settings(call):
@@ -74,7 +74,7 @@ def judge(seed: int, number: int) -> str:
 
 
 def accepted(call: Call, got: Any) -> str:
-    """Whether what came is right; before that, whether the call has left its arguments alone."""
+    """Checks first that the call has left its arguments alone, then that its result is right."""
     if call.kind == "surrogate":
         return surrogate_is_valid(call)
     if got is None and call.kind == "shortcut":
@@ -114,14 +114,14 @@ def run(call: Call) -> Any:
 
 
 def refused(call: Call, error: Exception) -> str:
-    """Whether an error is one that the call deserves."""
+    """Checks that an error is one that the call deserves."""
     text = f"{type(error).__name__}: {error}"
     if CUDA_BROKEN.search(text):
         raise DeviceLostError(text) from error
     if not call.broken:
         raise FaultError(f"a valid call was refused: {text[:300]}") from error
     if call.raw and re.fullmatch(r"NotImplementedError: torch_lif\.\w+\.default", text):
-        return "refused"  # by a subclass of Tensor (a jagged one), which is asked before the op
+        return "refused"  # by a subclass of Tensor (a jagged one), which PyTorch asks before the op
     schema = call.raw and isinstance(error, (RuntimeError, TypeError)) and re.search(r"argument '(\w+)'", text)
     if schema and schema[1] in call.names:
         return "refused"
@@ -150,7 +150,7 @@ def surrogate_is_valid(call: Call) -> str:
 
 
 def reference_of(call: Call, pristine: Call, record: Any = None, double: bool = False) -> tuple[Any, dict[str, Tensor]]:
-    """The reference's result for plain copies of the arguments, and those that require a gradient by name."""
+    """The reference's result for plain copies of the arguments, and, by name, the copies that require a gradient."""
     arguments = {name: plain(value) for name, value in pristine.arguments.items()}
     if call.raw and arguments.get("leaky") is False:
         arguments["leak"] = None  # the op does not read it, and the function refuses it
@@ -210,9 +210,9 @@ def caught(call: Call, function: Any) -> Any:
 
 
 def near_float64(call: Call, pristine: Call, single: dict[str, Tensor]) -> None:
-    """Where every spike is the float64 loop's, the rest is its up to rounding: a step has fewer than 16 operations,
-    each of which errs by 2^-24 of the largest value; leaks and resets do not amplify what was there, a divided
-    threshold may, hence 256."""
+    """Compares with the float64 loop. If every spike is the same, everything else must be the same up to rounding. A
+    step has fewer than 16 operations, each with an error of 2^-24 of the largest value. Leaks and resets do not amplify
+    errors, but a division by the threshold may: hence 256."""
     double = outputs(reference_of(call, pristine, double=True)[0])
     if call.smooth or (call.case.spiking and not torch.equal(single["out"].double(), double["out"])):
         return
@@ -226,7 +226,7 @@ def near_float64(call: Call, pristine: Call, single: dict[str, Tensor]) -> None:
 
 
 def of_module(call: Call, pristine: Call, got: Any) -> str:
-    """Against the same layer with backend="loop"."""
+    """Compares a module with the same layer with backend="loop"."""
     layer, result = got
     if wrong := wrong_leak(call, layer):
         raise FaultError(wrong)
@@ -270,8 +270,8 @@ def flags_to_names(call: Call) -> list[str]:
 
 
 def of_op(call: Call, pristine: Call, got: Any) -> str:
-    """The public op, its shortcut and the forward: outputs, last states, records, and the checkpoints of the
-    forward."""
+    """Compares the public op, its shortcut or the forward op: outputs, last states, records, and the forward op's
+    checkpoints."""
     if call.opaque:
         return tolerated(call)
     states, flagged = present(call), flags_to_names(call)
@@ -295,7 +295,7 @@ def of_op(call: Call, pristine: Call, got: Any) -> str:
 
 
 def declined(call: Call) -> str:
-    """Where the shortcut leaves a valid call to torch.ops, there must be a subclass in it."""
+    """Checks that a valid call that the shortcut leaves to torch.ops holds a subclass of Tensor."""
     tensors = [t for key in ("inputs", "params", "state") for t in call.raw[key] if t is not None]
     if all(type(t) in (Tensor, nn.Parameter) for t in tensors):
         raise FaultError("the shortcut declined a call of plain tensors")
@@ -303,7 +303,7 @@ def declined(call: Call) -> str:
 
 
 def checkpoints(call: Call, pristine: Call, expected: Any, states: list[str], interval: int, kept: Any) -> None:
-    """Each is the state before every `interval`-th step."""
+    """Checks that each checkpoint is the state before every `interval`-th step."""
     if pristine.arguments["x"].dtype in _call.HALF:
         return  # records are rounded to half, checkpoints are not
     time = 1 if pristine.arguments["batch_first"] else 0
@@ -319,7 +319,7 @@ TOLERATED = re.compile(
     r"(smooth|resumed|batch_first|interval|memory|surrogate): (?!None)|(needs|options|surrogate_params): (entry|list)|"
     r"checkpoints: entry .*: (NaN|negative|huge|expanded|random bits|reversed dimensions)"
 )
-"""What may be taken of what is opaque: flags and numbers of other values, and checkpoints that hold other numbers."""
+"""Opaque changes that the op may accept: flags and numbers of other values, and checkpoints that hold other numbers."""
 
 
 def tolerated(call: Call) -> str:
@@ -330,7 +330,7 @@ def tolerated(call: Call) -> str:
 
 
 def of_backward(call: Call, pristine: Call, got: Any) -> str:
-    """Against autograd through the reference, by the same gradients of the outputs."""
+    """Compares the backward op with autograd through the reference, for the same gradients of the outputs."""
     if call.opaque:
         return tolerated(call)
     order, raw = _call.ORDERS[call.case.name], pristine.raw
@@ -357,7 +357,7 @@ def of_backward(call: Call, pristine: Call, got: Any) -> str:
     weights = {str(k): plain(g) for k, g in enumerate(raw["grads"]) if g is not None}
 
     def autograd(double: bool = False) -> Gradients:
-        """Of the reference; a gradient of an output that does not fit it is refused here, if not before."""
+        """Gradients of the reference. A gradient that does not fit its output is refused here, if not before."""
         expected, leaves = reference_of(call, pristine, record=flagged, double=double)
         final = expected.state._asdict()
         results = [expected[0], *(final[s] for s in states), *(expected.records[s] for s in flagged)]

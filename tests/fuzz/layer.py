@@ -16,8 +16,8 @@ from .values import double_of, plain
 
 
 def touched(layer: nn.Module, touch: str, making: dict[str, Any]) -> nn.Module:
-    """What users do with a layer before they run it; none of it may change the result, but where both twins get the
-    same."""
+    """Does with a layer what users do before they run it. None of it may change the result, unless both twins are
+    changed in the same way."""
     if touch == "repr":
         repr(layer)
     elif touch == "state_dict":
@@ -49,8 +49,8 @@ def touched(layer: nn.Module, touch: str, making: dict[str, Any]) -> nn.Module:
 
 
 def wrong_leak(call: Call, layer: nn.Module) -> str | None:
-    """A leak whose decay is not what its docstring says of the view that was given; the loop would share the
-    mistake."""
+    """Names a leak whose decay is not what its docstring says of the given view. The loop would share this mistake, so
+    it is checked separately."""
     if call.touch == "set" or call.broken:
         return None
     euler = call.case.name not in ("lif", "alif")
@@ -76,7 +76,7 @@ def wrong_leak(call: Call, layer: nn.Module) -> str | None:
 def run_module(call: Call, backend: str | None = None) -> tuple[nn.Module, Any]:
     making = call.making | ({"backend": backend} if backend else {})
     layer = getattr(torch_lif, call.owner)(**making)
-    if making.get("recurrent") is True:  # drawn: in sixty-fourths, as tests/cases.py has them, products are exact
+    if making.get("recurrent") is True:  # drawn; products are exact in sixty-fourths, as in tests/cases.py
         with torch.no_grad():
             layer.w_rec.mul_(64).round_().div_(64)
     layer = touched(layer, call.touch, making)
@@ -95,7 +95,8 @@ def run_module(call: Call, backend: str | None = None) -> tuple[nn.Module, Any]:
 
 
 def loop_in_double(call: Call) -> tuple[nn.Module, Any, dict[str, Tensor]]:
-    """The layer, the result and the arguments that require a gradient of the same call of the plain loop in float64."""
+    """The layer, the result, and the arguments that require a gradient, of the same call by the plain loop in
+    float64."""
     fresh = build(call.seed, call.number)
     fresh.making = {name: double_of(value) for name, value in fresh.making.items()} | {"dtype": torch.float64}
     fresh.arguments = {name: double_of(plain(value)) for name, value in fresh.arguments.items()}

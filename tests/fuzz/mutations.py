@@ -1,4 +1,4 @@
-"""What is broken in a mutated call: one table of arguments, one of mutations for each kind of argument."""
+"""What is broken in a mutated call: a table of the kinds of arguments, and a table of mutations for each kind."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _random_bits(t: Tensor, rng: Random) -> Tensor:
     limits = torch.iinfo(words)
     generator = torch.Generator().manual_seed(rng.randrange(2**31))
     bits = torch.randint(limits.min, limits.max, t.shape, dtype=words, generator=generator).to(t.device).view(t.dtype)
-    # Of larger numbers lif's docstring makes an exception: their quotient by the threshold may overflow.
+    # lif's docstring makes an exception for larger numbers: their quotient by the threshold may overflow.
     return torch.where(bits.abs() > 1e30, torch.copysign(torch.full_like(bits, torch.inf), bits), bits)
 
 
@@ -113,7 +113,7 @@ TENSORS: dict[str, Callable[[Tensor, Random], Any]] = {
 }
 """Mutations of a tensor."""
 UNEVEN = ("huge", "random bits")
-"""Not for what is multiplied with recurrent weights: their sums depend on the order."""
+"""Mutations that are not used on what is multiplied with recurrent weights, because its sums depend on the order."""
 
 OBJECTS: dict[str, Callable[[], Any]] = {
     "text": lambda: "a",
@@ -133,7 +133,7 @@ OBJECTS: dict[str, Callable[[], Any]] = {
     "a tensor of two": lambda: torch.ones(2),
     "None": lambda: None,
 }
-"""Objects that are hardly ever what is asked for."""
+"""Objects that are hardly ever what an argument expects."""
 
 NUMBERS: dict[str, Callable[[], Any]] = {
     "NaN": lambda: math.nan,
@@ -274,7 +274,7 @@ def break_one_thing(rng: Random, call: Call) -> None:
 
 
 def _is_relational(kind: str, value: Any) -> bool:
-    """Whether an error may just as well name another argument, which this one no longer fits."""
+    """Whether an error may also name another argument, which this one no longer fits."""
     return value is None or isinstance(value, (Tensor, tuple)) or kind in ("count", "flag", "choice")
 
 
@@ -300,7 +300,7 @@ def _places(call: Call) -> list[tuple[dict[str, Any], str]]:
 
 
 def _broken(rng: Random, kind: str, value: Any, like: Tensor | None) -> tuple[str, Any]:
-    """A label and what takes the value's place."""
+    """A label, and what replaces the value."""
     base = value if isinstance(value, Tensor) else like
     if kind == "weights" and base is like and isinstance(like, Tensor) and readable(like):
         base = like.detach().round()  # whole numbers, whose products with recurrent weights are exact
@@ -320,7 +320,8 @@ def _broken(rng: Random, kind: str, value: Any, like: Tensor | None) -> tuple[st
 
 
 def _or_list(make: Callable[[], Any]) -> Any:
-    """PyTorch cannot make every kind of tensor of every shape, nor every surrogate be made; a list is wrong too."""
+    """Not every kind of tensor can be made in every shape, nor every surrogate. Then a list is returned, which is wrong
+    too."""
     try:
         return make()
     except (RuntimeError, ValueError, TypeError, NotImplementedError):
@@ -339,7 +340,7 @@ RAW_NAMES = {
     "needs": {"needs"},
     "place": {"place", "neuron", "neurons", "index"},
 }
-"""Words for the op's lists in messages, besides those for what is in them."""
+"""Words for the op's lists in error messages, in addition to those for their entries."""
 
 
 def _break_raw(rng: Random, call: Call) -> None:
@@ -355,7 +356,7 @@ def _break_raw(rng: Random, call: Call) -> None:
         label, value, entry, opaque = _broken_list(rng, call, name, kind, entries)
         names |= {entry} if entry else set()
     else:
-        # PyTorch takes an array or a set for a list of numbers, and then nobody can say what they should be.
+        # PyTorch accepts an array or a set as a list of numbers, and then nobody can say what the numbers should be.
         numbers = {name: make for name, make in OBJECTS.items() if name not in ("numpy array", "set")}
         table = {
             "tensors": OBJECTS,
@@ -401,8 +402,7 @@ def _another_length(rng: Random, kind: str, entries: list[Any]) -> tuple[str, li
 def _broken_list(
     rng: Random, call: Call, name: str, kind: str, entries: list[Any]
 ) -> tuple[str, list[Any], str | None, bool]:
-    """A label, the new list, the name of the entry that was broken, and whether the reference cannot be asked about
-    it."""
+    """A label, the new list, the name of the broken entry, and whether the reference cannot be asked about it."""
     if rng.random() < 0.2 or not entries:
         return *_another_length(rng, kind, entries), None, True
     order = _call.ORDERS[call.case.name]
@@ -429,7 +429,8 @@ def _broken_list(
 
 
 def _same_in_arguments(call: Call, name: str, k: int, entry: str, value: Any) -> None:
-    """The same in the function's arguments, so that the reference says what comes out if the op takes it."""
+    """Makes the same change in the function's arguments, so that the reference gives the expected result if the op
+    accepts the change."""
     if name == "state":
         state = list(call.arguments.get("state") or [])
         state += [None] * (k + 1 - len(state))

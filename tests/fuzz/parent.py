@@ -1,5 +1,5 @@
-"""The process that watches: it starts children, and puts a new one behind a call that ended its child or took too
-long."""
+"""The process that watches: it starts children. If a call ends its child or takes too long, it starts a new child with
+the next call."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclasses.dataclass
 class Report:
-    """How many calls had which outcome, and what was wrong with which."""
+    """How many calls had which outcome, and which calls had a fault."""
 
     outcomes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     faults: dict[int, str] = dataclasses.field(default_factory=dict)
@@ -67,7 +67,7 @@ class Child:
         os.close(writer)
 
     def read(self) -> list[dict[str, Any]] | None:
-        """What it has said since; None when it has ended."""
+        """The lines that the child has written since the last read; None when it has ended."""
         chunk = os.read(self.pipe, 1 << 16)
         if not chunk:
             return None
@@ -80,7 +80,7 @@ class Child:
         return [message for message in messages if "number" in message]
 
     def ended(self) -> str | None:
-        """How it ended before its last call; None if it made them all."""
+        """How the child ended before its last call; None if it made all calls."""
         status = self.process.wait()
         os.close(self.pipe)
         if self.current is None and (status == 0 or self.next >= self.end):
@@ -101,7 +101,7 @@ def fuzz(
     most: int = 200,
     command: list[str] | None = None,
 ) -> Iterator[Report]:
-    """Makes the calls and yields the growing report, the last time when all is done."""
+    """Makes the calls and yields the growing report, for the last time when all calls are done."""
     command = command or [sys.executable, "-m", "tests.fuzz.child"]
     report = Report()
     end = first + calls
@@ -127,7 +127,8 @@ def fuzz(
 
 
 def _take(report: Report, child: Child, selector: selectors.BaseSelector, start: Any) -> None:
-    """Adds what a child has said; if it has ended before its time, a fault, and a new child from the next call on."""
+    """Adds a child's lines to the report. If the child has ended too early, adds a fault and starts a new child with
+    the next call."""
     messages = child.read()
     for message in messages or ():
         report.outcomes[message["outcome"]] += 1

@@ -29,7 +29,7 @@ NOT_FINITE = (math.inf, -math.inf, math.nan)
 
 
 class Subclass(Tensor):
-    """A tensor of a class of its own, which takes the long way through torch.ops."""
+    """A subclass of Tensor, which takes the long way through torch.ops."""
 
 
 def sprinkled(t: Tensor, rng: Random, numbers: tuple[float, ...] = EXTREMES) -> Tensor:
@@ -37,7 +37,7 @@ def sprinkled(t: Tensor, rng: Random, numbers: tuple[float, ...] = EXTREMES) -> 
     flat = t.flatten().clone()
     for _ in range(rng.randint(1, 3) if flat.numel() else 0):
         extreme = torch.tensor(rng.choice(numbers), dtype=torch.float64)
-        flat[rng.randrange(flat.numel())] = extreme.to(t.dtype)  # of a narrow type infinity in place of 1e308
+        flat[rng.randrange(flat.numel())] = extreme.to(t.dtype)  # in a narrow type 1e308 becomes infinity
     return flat.reshape(t.shape)
 
 
@@ -128,7 +128,7 @@ def laid_out(t: Tensor, rng: Random, without: tuple[str, ...] = ()) -> Tensor:
 
 
 def readable(t: Tensor) -> bool:
-    """Whether it is an ordinary dense tensor with values, all of which lie within its storage."""
+    """Whether it is an ordinary dense tensor whose values all lie within its storage."""
     if t.layout is not torch.strided or t.is_quantized or t.is_nested or t.is_meta:
         return False
     if t._is_zerotensor() or not t.numel():
@@ -138,8 +138,8 @@ def readable(t: Tensor) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """The same values as an ordinary contiguous tensor of its own; containers of tensors likewise; all else as it
-    is."""
+    """The same values as an ordinary contiguous tensor with its own memory; containers of tensors likewise; everything
+    else unchanged."""
     if isinstance(value, Tensor):
         if not readable(value):
             return value
@@ -153,7 +153,7 @@ def plain(value: Any) -> Any:
 
 
 def double_of(value: Any) -> Any:
-    """A tensor, or each of a state, in float64."""
+    """A tensor, or each tensor of a state, in float64."""
     if isinstance(value, Tensor) and value.dtype.is_floating_point:
         return value.detach().double()
     return tuple(map(double_of, value)) if isinstance(value, tuple) else value
@@ -172,7 +172,7 @@ def changed(before: Any, after: Any) -> bool:
 
 
 def described(value: Any) -> str:
-    """One line for a report: of a tensor its kind and where its elements lie; its values if they are few."""
+    """One line for a report: for a tensor its kind, where its elements lie, and its values if they are few."""
     if isinstance(value, Tensor):
         kind = type(value).__name__ if type(value) is not Tensor else "tensor"
         parts = [

@@ -1,4 +1,4 @@
-"""Arguments as other libraries' element-wise code takes them, made into what the fused functions take.
+"""Converts arguments that other libraries' element-wise code takes into what the fused functions take.
 
 In a plain loop a parameter may be a number or a tensor of any shape that broadcasts. The fused functions want tensors
 of the input's dtype and device, with no dimension or as many as the neurons have.
@@ -33,7 +33,7 @@ def checked_input(op: str, name: str, x: object, dims: int = 0) -> Tensor:
 
 
 def is_number(value: object) -> bool:
-    """Whether it is one of Python's or NumPy's numbers; NumPy registers its own as `numbers.Real`, and need not be
+    """Whether it is a number of Python or NumPy. NumPy registers its numbers as `numbers.Real`, so NumPy need not be
     installed."""
     return type(value) is float or (isinstance(value, (int, numbers.Real)) and not isinstance(value, bool))
 
@@ -50,8 +50,8 @@ def check_value(op: str, name: str, value: object) -> None:
 
 
 def check_range(op: str, name: str, value: Value, *, zero: bool) -> None:
-    """ValueError unless above 0 (or 0, if `zero`). Numbers are read, and tensors on the CPU unless a graph is being
-    traced; a tensor on another device is not: reading it would wait for the device."""
+    """ValueError unless the value is above 0 (or 0, if `zero`). Numbers are read, and tensors on the CPU unless a graph
+    is being traced. A tensor on another device is not read, because that would wait for the device."""
     check_value(op, name, value)
     if isinstance(value, Tensor):
         readable = (
@@ -69,8 +69,8 @@ def converted(op: str, name: str, value: Value, x: Tensor, promote: bool) -> Ten
     """The value in the dtype that x is computed in, on x's device.
 
     As in PyTorch's own arithmetic, a number and a tensor of shape () on the CPU go with x on any device. With `promote`
-    its dtype follows PyTorch's rule as far as x's dtype stays: one of shape () takes x's, one of fewer bits is widened,
-    exactly, and one of whole numbers takes x's too.
+    the value's dtype follows PyTorch's rule as long as x's dtype stays: a tensor of shape () takes x's dtype, one with
+    fewer bits is widened, exactly, and one of whole numbers takes x's dtype too.
     """
     check_value(op, name, value)
     compute = compute_dtype(x)
@@ -109,6 +109,6 @@ def aligned(op: str, name: str, value: Value, x: Tensor, shape: Sequence[int], *
 
 
 def expanded(op: str, name: str, value: Value, x: Tensor, shape: Sequence[int], *, promote: bool = False) -> Tensor:
-    """An initial state of this shape, from one that broadcasts to it."""
+    """An initial state of this shape, made from one that broadcasts to the shape."""
     tensor = aligned(op, name, value, x, shape, promote=promote)
     return tensor if tensor.shape == tuple(shape) else tensor.expand(tuple(shape))

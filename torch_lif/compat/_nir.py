@@ -1,9 +1,9 @@
 """Keeps a drop-in from becoming None in a NIR graph.
 
 norse and Rockpool export through `nirtorch.extract_nir_graph`, with a map from their own classes to nodes. For any
-other module the map returns None, which nirtorch writes into the graph without a word. Nothing can be added to the map
-from outside. But nirtorch first runs the network, to see what is connected with what. In that run a drop-in can ask the
-map itself.
+other module the map returns None, which nirtorch writes into the graph without a warning. Nothing can be added to the
+map from outside. But nirtorch first runs the network, to see what is connected with what. In that run a drop-in can ask
+the map itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 _CALL = nn.Module.__call__
-"""While nirtorch traces, it has put another function in its place."""
+"""nn.Module's own call. While nirtorch traces, another function replaces it."""
 
 
 def check_export(module: nn.Module) -> None:

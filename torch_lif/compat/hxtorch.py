@@ -1,9 +1,8 @@
 """hxtorch's neurons, `hxtorch.spiking.functional`: current-based LIF, IAF and LI, to train with BrainScaleS-2 in the
 loop.
 
-Argument order, names and returned tuples are hxtorch's, time first. Measured traces of the chip take the place of
-computed ones, while gradients go to the computed ones. hxtorch need not be installed. docs/compat.md lists the
-differences.
+Argument order, names and returned tuples are hxtorch's, time first. Measured traces of the chip replace the computed
+ones; gradients still go to the computed ones. hxtorch need not be installed. docs/compat.md lists the differences.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ Trace = tuple[Tensor, Tensor, Tensor, Tensor | None]
 
 
 class Unterjubel(reference._Inject):
-    """Puts a measured value in a computed one's place.
+    """Replaces a computed value by a measured one.
 
     `Unterjubel.apply(input, input_prime)`, two tensors of one shape, is `input_prime`; the gradient goes to `input`
     unchanged, and none to `input_prime`. Source: hxtorch's class of this name (German: to slip in)."""
@@ -77,8 +76,8 @@ def refractory_update(
 
     With m = [ref_state > 0]::
 
-        v = (1 - m) * v + m * reset;    then membrane_hw in its place, if given
-        z = (1 - m) * z;                then spikes_hw in its place, if given
+        v = (1 - m) * v + m * reset;    then membrane_hw instead, if given
+        z = (1 - m) * z;                then spikes_hw instead, if given
         ref_state = (1 - z) * max(ref_state - m, 0) + z * refractory_time / dt
 
     Args:
@@ -123,10 +122,10 @@ def cuba_lif_step(
     alpha: Value,
     dt: float = 1e-6,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One time step of `cuba_lif_integration`, which see for the equations, the parameters and the errors.
+    """One time step of `cuba_lif_integration`; its docstring has the equations, the parameters and the errors.
 
     Args:
-        z: spikes of the step before. Not used, as in hxtorch.
+        z: spikes of the previous step. Not used, as in hxtorch.
         v, i: membrane potential and synaptic current before the step; they broadcast to input's shape.
         input: of any shape, for instance (batch, neurons). The parameters broadcast to it.
         spikes_hw, membrane_hw: measured spikes and membrane potential of this step, of input's shape, or None.
@@ -178,12 +177,12 @@ def cuba_lif_integration(
     From v = leak, i = 0, each time step computes, in this order of operations::
 
         dv = dt / tau_mem * (leak - v + i)
-        i = i * (1 - dt / tau_syn) + input          v sees the i of the step before: a delay of dt
+        i = i * (1 - dt / tau_syn) + input          v sees the i of the previous step: a delay of dt
         v = dv + v                                  or membrane_cadc, if given
         z = [v - threshold > 0]                     or the measured spikes, if given
         v = (1 - z) * v + z * reset                 not with membrane_cadc; z detached
 
-    Where hardware data takes a computed value's place, the gradient goes to the computed one as if nothing had been
+    Where hardware data replaces a computed value, the gradient goes to the computed one as if nothing had been
     replaced. Source: hxtorch's function of this name.
 
     Args:
@@ -197,7 +196,8 @@ def cuba_lif_integration(
         method: "superspike"; "super_spike" is the same.
         alpha: steepness of the surrogate gradient, above 0; a number or a tensor of one element, without gradient.
         hw_data: (spikes, membrane_cadc, membrane_madc), each laid out as input or None: what the chip measured.
-            Default: None. The shortest of input and the first two ends the sequence; the third is returned as it is.
+            Default: None. The sequence is as long as the shortest of input and the first two; the third is returned as
+            it is.
         dt: time step in seconds. Default: 1e-6.
         batch_first: True for input and hardware data of (batch, time, neurons), and results of it. Default: False.
 
@@ -239,7 +239,7 @@ def cuba_refractory_lif_integration(
 
     The other arguments, the result and the errors are those of `cuba_lif_integration`; a negative refractory_time is a
     ValueError under the same condition as a time constant. Source: hxtorch's function of this name, whose code lets v
-    see the current of the step before; its text says otherwise.
+    see the current of the previous step; its text says otherwise.
     """
     values = {"leak": leak, "reset": reset, "threshold": threshold, "tau_syn": tau_syn, "tau_mem": tau_mem}
     values["refractory_time"] = refractory_time
@@ -311,7 +311,8 @@ def cuba_li_integration(
 
     Args:
         hw_data: (membrane_cadc, membrane_madc), as hxtorch's code takes it, or (None, membrane_cadc, membrane_madc), as
-            its text says (whatever stands first is not used). The shorter of input and membrane_cadc ends the sequence.
+            its text says (the first entry is not used). The sequence is as long as the shorter of input and
+            membrane_cadc.
         input, leak, tau_syn, tau_mem, dt, batch_first: as in `cuba_lif_integration`.
 
     Returns:
@@ -390,10 +391,11 @@ def _states_shape(input: Tensor, batch_first: bool) -> tuple[int, ...]:
 def _rate(
     op: str, name: str, tau: Value, input: Tensor, shape: Sequence[int], dt: float, complement: bool = False
 ) -> Tensor:
-    """dt / tau, the fraction that leaks a step, rounded as the plain loop would.
+    """dt / tau, the fraction that leaks per step, rounded as the plain loop would.
 
-    A number's division is in double precision there, and so is its 1 - dt/tau: with `complement` the rate is such that
-    1 - rate is that value in input's precision (exactly so as long as tau >= 2 dt).
+    The plain loop divides a number in double precision, and computes its 1 - dt/tau in double precision too. With
+    `complement` the rate is chosen so that 1 - rate is that value in input's precision (exactly so as long as tau >= 2
+    dt).
     """
     check_range(op, name, tau, zero=False)
     if isinstance(tau, Tensor):
@@ -410,7 +412,7 @@ POTENTIALS = {"leak": "leak", "reset": "reset_value", "threshold": "threshold"}
 def _parameters(
     op: str, input: Tensor, shape: Sequence[int], values: Mapping[str, Value], method: str, alpha: Value, dt: float
 ) -> dict[str, Any]:
-    """What a LIF, or an IAF if `values` has no leak, hands to `functional.euler_lif`, for one step as for a
+    """What a LIF, or an IAF if `values` has no leak, passes to `functional.euler_lif`, for one step and for a
     sequence."""
     leaky = "leak" in values
     given = {
@@ -468,8 +470,8 @@ def _step(
     alpha: Value,
     dt: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A sequence of one step and a batch of one whose neurons have input's shape, so that everything may broadcast to
-    it."""
+    """Runs a sequence of one step with a batch of one, whose neurons have input's shape, so that everything may
+    broadcast to it."""
     dt = check_dt(op, dt)
     input = checked_input(op, "input", input)
     shape = input.shape

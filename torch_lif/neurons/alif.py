@@ -99,7 +99,7 @@ def alif(
     Each time step computes, in this order of operations::
 
         i  = decay_syn * (i + (x + rec))          without a synapse: i = x + rec
-        i  = (1 - decay_mem) * i                  norm_input=True: only what the membrane receives; 'state': the state i too
+        i  = (1 - decay_mem) * i                  norm_input=True: only for the membrane; 'state': the state i too
         v  = ((decay_mem * v + i) + noise) + bias
         th = threshold + adapt_scale * a
         s  = [v - th >= 0]                        max_spikes > 1: [v > 0] * trunc(v / th), at most max_spikes
@@ -136,8 +136,8 @@ def alif(
         surrogate: replaces the spike's derivative. Default: SuperSpike(10).
         threshold_gradient: whether the surrogate's derivative with respect to the threshold is used. Without it, as in
             sinabs, the threshold gets a gradient only through the subtractive reset. Default: True.
-        state: initial (v, i, adaptation, spikes), or an `ALIFState`; None, or an entry that is None, starts at zero. Shapes as
-            in `ALIFState`.
+        state: initial (v, i, adaptation, spikes), or an `ALIFState`; None, or an entry that is None, starts at zero.
+            Shapes as in `ALIFState`.
         record: names out of "v", "i", "adaptation", "recurrent_input", "spikes". Their values in each step are returned
             too; of a state it is the value after the step.
         batch_first: False for x of (time, batch, ...). Default: True.

@@ -125,8 +125,8 @@ def euler_lif(
         leaky: whether the membrane leaks. Default: True.
         reset_gradient: whether a gradient flows through z in the reset. Default: False (detached).
         surrogate: replaces the spike's derivative. Default: SuperSpike(10).
-        state: initial (v, i, refractory, spikes), or an `EulerLIFState`; None, or an entry that is None, starts at zero. The
-            libraries start v at `leak`. Shapes as in `EulerLIFState`.
+        state: initial (v, i, refractory, spikes), or an `EulerLIFState`; None, or an entry that is None, starts at
+            zero. The libraries start v at `leak`. Shapes as in `EulerLIFState`.
         record: names out of "v", "i", "refractory", "recurrent_input", "spikes". Their values in each step are returned
             too; of a state it is the value after the step.
         batch_first: False for x of (time, batch, ...). Default: True.

@@ -12,9 +12,7 @@ from .._check import Range
 
 
 def _exponential_decay(tau: Tensor, dt: float) -> Tensor:
-    return torch.exp(
-        tau.reciprocal() * -dt
-    )  # the operations that PyTorch runs for -dt / tau, without its Python code
+    return torch.exp(tau.reciprocal() * -dt)  # the operations that PyTorch runs for -dt / tau, without its Python code
 
 
 def _exponential_tau(decay: Tensor, dt: float) -> Tensor:

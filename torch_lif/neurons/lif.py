@@ -98,7 +98,8 @@ def lif(
         max_spikes: the most spikes of one neuron in one step; math.inf for no bound. Default: 1.
         surrogate: replaces the spike's derivative. Default: SuperSpike(10).
         synapses: S. Default: 1 with decay_syn, else 0.
-        state: initial (v, i, spikes), or a `LIFState`; None, or an entry that is None, starts at zero. Shapes as in `LIFState`.
+        state: initial (v, i, spikes), or a `LIFState`; None, or an entry that is None, starts at zero. Shapes as in
+            `LIFState`.
         record: names out of "v", "i", "recurrent_input", "spikes". Their values in each step are returned too; of a
             state it is the value after the step.
         batch_first: False for x of (time, batch, ...). Default: True.

@@ -4,8 +4,8 @@ Names, argument order, states and defaults are norse's, time first. States are e
 detached. Parameter and state tuples of norse itself are taken too; norse need not be installed. docs/compat.md lists
 the differences.
 
-tuples.py has the parameters and states, functions.py and modules.py what is called; arguments.py makes of norse's
-arguments what the kernels take, sequences.py and steps.py call these: a whole sequence, and one step.
+tuples.py has the parameters and states, functions.py and modules.py what is called. arguments.py converts norse's
+arguments into what the kernels take. sequences.py and steps.py call the kernels, for a whole sequence and for one step.
 """
 
 from .functions import (

@@ -1,4 +1,4 @@
-"""Of norse's arguments, which broadcast and promote, what the kernels take."""
+"""Converts norse's arguments, which broadcast and promote, into what the kernels take."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ def _fused(op: str, method: str, alpha: float) -> Surrogate:
     if method == "super":
         return SuperSpike(1.0)
     if method == "heaviside":
-        # So far from every membrane potential that it is exactly zero.
+        # A peak so far from every membrane potential that the gradient is exactly zero.
         return Gaussian(mu=1e30, sigma=1.0)
     if not 0 < alpha < math.inf:
         raise ValueError(f"{op}: alpha is {alpha:g}, expected a finite number above 0 with method={method!r}")
     return Triangle(1.0, alpha) if method == "triangle" else Gaussian(0.0, 1 / (math.sqrt(2) * alpha), 2 / alpha)
 
 
-# A cell asks in every step. A surrogate is frozen.
+# A cell asks in every step; a surrogate is frozen, so it can be used again.
 _remembered = functools.lru_cache(maxsize=256)(_fused)
 
 METHODS = ("super", "triangle", "heavi_erfc", "heaviside")
@@ -104,7 +104,7 @@ def surrogate(op: str, p: Any) -> Surrogate:
 
 
 def tensors(op: str, p: Any) -> LIFParameters:
-    """p with tensors for numbers, after a look at its method."""
+    """p with tensors instead of numbers, after a check of its method."""
     surrogate(op, p)
     values = {name: field(op, p, name) for name in LIFParameters._fields}
     for name in LIFParameters._fields[:5]:
@@ -117,7 +117,7 @@ def tensors(op: str, p: Any) -> LIFParameters:
 
 RATES = {"rate_mem": "tau_mem_inv", "rate_syn": "tau_syn_inv"}
 POTENTIALS = {"leak": "v_leak", "threshold": "v_th", "reset_value": "v_reset"}
-"""The kernels' parameters, and norse's fields that they are; the rates are dt times theirs."""
+"""Names of the kernels' parameters and of norse's fields. A rate is dt times norse's field."""
 
 
 def rates(op: str, p: Any, dt: float, x: Tensor, shape: Sequence[int]) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def lif(
 def lif_feed_forward_integral(
     input_tensor: Tensor, state: LIFFeedForwardState, p: LIFParameters, dt: float = 0.001
 ) -> tuple[Tensor, LIFFeedForwardState]:
-    """`lif` by norse's name for it, with a state that has to be given."""
+    """`lif` by norse's name for it; the state must be given."""
     op = "lif_feed_forward_integral"
     return lif_all(op, input_tensor, given(op, state), p, dt)
 
@@ -121,12 +121,12 @@ def lif_step(
     p: LIFParameters = LIF_DEFAULT,
     dt: float = 0.001,
 ) -> tuple[Tensor, LIFState]:
-    """One step of a recurrent LIF: as `lif_feed_forward_step`, but that no gradient flows through the z of the reset,
-    and that::
+    """One step of a recurrent LIF: as `lif_feed_forward_step`, except that no gradient flows through the z of the
+    reset, and that::
 
         j = (i + linear(input_spikes, input_weights)) + linear(z, recurrent_weights)
 
-    with the z of the step before.
+    with the z of the previous step.
 
     Args:
         input_spikes: (..., inputs).
@@ -158,7 +158,7 @@ def lif_recurrent(
     Args:
         x: input spikes, (time, ..., inputs).
         state: (z, v, i) before the first step. Default: z = 0, v = v_leak without gradient, i = 0.
-        input_weights, recurrent_weights, p, dt: as in `lif_step`, but that p is of the neurons' shape at most.
+        input_weights, recurrent_weights, p, dt: as in `lif_step`, except that p has at most the neurons' shape.
 
     Returns:
         (z, state): the spikes of each step, (time, ..., neurons), in x's dtype; the state after the last one.

@@ -1,4 +1,4 @@
-"""norse's cells (one step a call) and layers (a sequence a call)."""
+"""norse's cells (one step per call) and layers (a sequence per call)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .tuples import LI_DEFAULT, LIF_DEFAULT, LIFFeedForwardState, LIFParameters,
 
 
 class _Neuron(nn.Module):
-    """Parameters and time step. As in norse the parameters are no nn.Parameters of the module, and not in its state
+    """Parameters and time step. As in norse, the parameters are not nn.Parameters of the module, and not in its state
     dict."""
 
     def __init__(self, p: Any, dt: float) -> None:
@@ -32,7 +32,7 @@ class LICell(_Neuron):
     """A leaky integrator for one time step: `cell(x, state)` is `li_feed_forward_step(x, state, p, dt)`.
 
     Args:
-        p: parameters. As in norse they are no nn.Parameters of the module, and not in its state dict. Default:
+        p: parameters. As in norse, they are not nn.Parameters of the module, and not in its state dict. Default:
             `LIParameters()`.
         dt: time step in seconds. Default: 1e-3.
 
@@ -52,7 +52,8 @@ class LI(_Neuron):
 
     Args:
         p, dt: as `LICell`.
-        record_states: return the states after every step, stacked in time, in the last one's place. Default: False.
+        record_states: return the states after every step, stacked in time, instead of only the last state. Default:
+            False.
     """
 
     def __init__(self, p: LIParameters = LI_DEFAULT, dt: float = 0.001, record_states: bool = False) -> None:
@@ -91,7 +92,7 @@ class LIFCell(_Neuron):
     """A LIF for one time step: `cell(x, state)` is `lif_feed_forward_step(x, state, p, dt)`.
 
     Args:
-        p: parameters. As in norse they are no nn.Parameters of the module, and not in its state dict, and numbers among
+        p: parameters. As in norse, they are not nn.Parameters of the module, and not in its state dict; numbers among
             them become tensors of PyTorch's default dtype. Default: `LIFParameters()`.
         dt: time step in seconds. Default: 1e-3.
 

@@ -14,8 +14,8 @@ from .tuples import LIFFeedForwardState, LIFState, LIState
 
 
 def _sequence(op: str, x: Any, state: Any) -> Tensor:
-    """(time, 1, ...): a batch of one whose neurons have the shape of a step, so that everything broadcasts to that, as
-    in norse."""
+    """The input as (time, 1, ...): a batch of one whose neurons have the shape of a step, so that everything broadcasts
+    to that shape, as in norse."""
     return current(op, x, state, 1).unsqueeze(1)
 
 
@@ -58,8 +58,8 @@ def lif_all(
 def lif_recurrent_all(
     op: str, x: Tensor, state: Any, weights: Tensor, p: Any, dt: float, record_states: bool = False
 ) -> tuple[Tensor, LIFState]:
-    """x, (time, ..., neurons), has gone through the input weights. The batch is one: w_rec is between a batch item's
-    neurons."""
+    """x, (time, ..., neurons), is the input after the input weights. The kernel's batch is one, because w_rec connects
+    the neurons of one batch item."""
     dt = check_dt(op, dt)
     if x.dim() < 2:
         raise ValueError(f"{op}: the input has {x.dim()} dimension, expected (time, ..., inputs)")

@@ -1,8 +1,8 @@
 """One time step of norse's neurons: what a cell computes in a call.
 
-A cell is called once a time step from a loop in Python, so that here the time goes into what stands around the kernel.
+A cell is called once per time step from a loop in Python, so most of the time goes into what surrounds the kernel.
 Hence the short cuts: the batch of the step is the kernel's batch, constants are looked up, and the functions of
-`torch_lif.functional`, which check what has been checked here, are left out.
+`torch_lif.functional` are not called, because they would check again what has been checked here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ INPUT_FIRST = float(SYNAPSE_UPDATES.index("input_first"))
 
 
 class _Kind(NamedTuple):
-    """A kernel, and its lists as norse's steps fill them: what they leave out stands behind what they give."""
+    """A kernel, and its lists as norse's steps fill them: entries that the steps leave out come after those that they
+    give."""
 
     op: str
     fields: tuple[str, ...]
@@ -60,8 +61,8 @@ FACTORED = frozenset(RATES.values())
 
 @functools.lru_cache(maxsize=256)
 def _constants(kind: _Kind, dt: float, dtype: torch.dtype, *numbers: float) -> tuple[Tensor | None, ...]:
-    """The kernel's parameters of these values, on the CPU. They are known by value: a script may write into its own in
-    any way."""
+    """The kernel's parameters with these values, on the CPU. They are looked up by value, because a script may write
+    into its own parameters at any time."""
     # A tensor made in inference mode could not be saved for a backward pass later.
     with torch.inference_mode(False):
         made = [torch.tensor(number, dtype=dtype, device="cpu") for number in numbers]
@@ -70,8 +71,9 @@ def _constants(kind: _Kind, dt: float, dtype: torch.dtype, *numbers: float) -> t
 
 
 def _simple(kind: _Kind, x: Tensor, v: Any, i: Any, p: Any, dt: float) -> Any:
-    """The kernel's parameters for what most cells are given: on the CPU, states as they were returned, each parameter
-    one number in x's dtype and without gradient. None for all else, and so for all that is wrong."""
+    """The kernel's parameters for what most cells are given: everything on the CPU, states as they were returned, each
+    parameter one number in x's dtype and without gradient. None in every other case, and so for every wrong
+    argument."""
     dtype, shape = x.dtype, x.shape
     if (
         torch.compiler.is_compiling()
@@ -93,7 +95,7 @@ def _simple(kind: _Kind, x: Tensor, v: Any, i: Any, p: Any, dt: float) -> Any:
         if graph and value.requires_grad:
             return None
         number = value.item()
-        # 0 and -0 are one key.
+        # 0 and -0 are the same key.
         if not number and math.copysign(1.0, number) < 0:
             return None
         numbers.append(number)
@@ -123,7 +125,8 @@ def _call(
 def _any(
     kind: _Kind, op: str, x: Tensor, v: Any, i: Any, p: Any, dt: float, rule: Surrogate | None
 ) -> Sequence[Tensor]:
-    """The same for all that broadcasts, for every device and dtype. v None: it starts at v_leak, and i at zero."""
+    """The kernel for one step as `_call` runs it, for everything that broadcasts, every device and dtype. With v None,
+    v starts at v_leak and i at zero."""
     # The first dimension is the kernel's batch if no parameter has values along it; else the whole step is one item's
     # neurons.
     dims = x.dim()
@@ -140,8 +143,8 @@ def _any(
 
 
 def _states(state: Any, p: Any, x: Tensor) -> tuple[Any, Any]:
-    """v and i as they were given, or from rest where that is one number on the CPU; None where `_any` has to look
-    closer."""
+    """v and i as they were given, or at rest if the rest is one number on the CPU; None where `_any` has to find
+    them."""
     if state is not None:
         return getattr(state, "v", None), getattr(state, "i", None)
     rest = getattr(p, "v_leak", None)
@@ -151,19 +154,19 @@ def _states(state: Any, p: Any, x: Tensor) -> tuple[Any, Any]:
 
 
 IN_PYTORCH = 1 << 12
-"""So many values in a step are computed by a leaky integrator's seven operations sooner than by the kernel's pass over
-them: they can be in place, while the kernel returns v twice."""
+"""With this many values in a step or more, a leaky integrator's seven operations in PyTorch are faster than the kernel:
+they can work in place, while the kernel returns v twice."""
 
 
 def li_one(op: str, x: Any, state: Any, p: Any, dt: float, checked: bool = False) -> tuple[Tensor, LIState]:
-    """x: the input; `checked` if it has gone through input weights."""
+    """x: the input; `checked`: it has gone through the input weights and need not be checked."""
     dt, x = check_dt(op, dt), x if checked else current(op, x, state, 0)
     v, i = _states(state, p, x)
     params = _simple(LI_KIND, x, v, i, p, dt)
     if params is None:
         v, i = (None, None) if state is None else initial(op, state, ("v", "i"), None, x, x.shape)
         out, v, i, *_ = _any(LI_KIND, op, x, v, i, p, dt, None)
-        # The output is v: of two tensors the backward pass would add up the gradients.
+        # The output is v itself. If they were two tensors, the backward pass would add up their gradients.
         return v if v.dtype is x.dtype else out.squeeze(0), LIState(v, i)
     if not torch.is_grad_enabled() and x.numel() < IN_PYTORCH:
         _, v, i, *_ = _call(LI_KIND, x, v, i, params, None)
@@ -188,8 +191,8 @@ def lif_one(op: str, x: Any, state: Any, p: Any, dt: float) -> tuple[Tensor, LIF
 
 
 def without_diagonal(weights: Tensor) -> Tensor:
-    """The weights with zeros from each neuron to itself. On the CPU these themselves, if they have them already, and no
-    graph is recorded: a product with them costs as much as a copy."""
+    """The weights with zeros from each neuron to itself. If they have these zeros already, they are on the CPU and no
+    graph is recorded, the weights themselves are returned, because a copy costs as much as a product with them."""
     cleared = weights.detach()
     if not weights.is_cpu or torch.compiler.is_compiling() or bool(cleared.diagonal().any()):
         cleared = cleared.clone().fill_diagonal_(0.0)
@@ -227,14 +230,14 @@ def _recurrent_input(z: Tensor, weights: Tensor, autapses: bool) -> Tensor:
 def lif_recurrent_one(
     op: str, x: Tensor, state: Any, weights: Tensor, p: Any, dt: float, autapses: bool = True
 ) -> tuple[Tensor, LIFState]:
-    """x, (..., neurons), has gone through the input weights. One step needs no loop: norse's order of operations is
-    kept by a product in PyTorch beside the kernel without recurrence."""
+    """x, (..., neurons), is the input after the input weights. One step needs no loop: a product in PyTorch, beside the
+    kernel without recurrence, keeps norse's order of operations."""
     if (
         x.dtype not in (torch.float32, torch.float64)
         or x.dtype != weights.dtype
         or torch.is_autocast_enabled(x.device.type)
     ):
-        # Half types: the kernel has the product in float32.
+        # Half types: the kernel computes this product in float32.
         weights = weights if autapses else without_diagonal(weights)
         z, last = lif_recurrent_all(op, x[None], state, weights, p, dt)
         return z[0], last

@@ -58,8 +58,8 @@ class LIFParameters(NamedTuple):
 
     A surrogate of torch_lif is taken as well: method=torch_lif.SuperSpike(100.0). alpha: a constant, above 0 for
     "triangle" and "heavi_erfc"; a number or a tensor of one element, without gradient. Default: 100. "super" does not
-    use it: norse's text has alpha |d|, but norse 1.1.0 computes the above, and scripts that were tuned with it get the
-    same gradients.
+    use alpha: norse's text has alpha |d|, but norse 1.1.0 computes the formula above, and scripts that were tuned with
+    norse get the same gradients.
     """
 
     tau_syn_inv: Value = torch.tensor(1.0 / 5e-3)
@@ -71,7 +71,7 @@ class LIFParameters(NamedTuple):
     alpha: Value = 100.0
 
     def to(self, device: torch.device | str) -> LIFParameters:
-        """The same with its tensors on this device."""
+        """The same parameters with their tensors on this device."""
         moved: dict[str, Any] = {
             n: value.to(device) for n, value in self._asdict().items() if isinstance(value, Tensor)
         }
@@ -79,7 +79,7 @@ class LIFParameters(NamedTuple):
 
 
 LI_DEFAULT, LIF_DEFAULT = LIParameters(), LIFParameters()
-"""What the functions and modules take where no parameters are given."""
+"""The parameters of functions and modules to which none are given."""
 
 
 # What a call returns can be saved, and loaded again by torch.load with its default of weights_only.

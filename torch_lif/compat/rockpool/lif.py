@@ -1,4 +1,4 @@
-"""Rockpool's `LIFTorch` (synapses) and `LIFNeuronTorch` (none): its parameters and states around
+"""Rockpool's `LIFTorch` (synapses) and `LIFNeuronTorch` (none): Rockpool's parameters and states around
 `torch_lif.functional.lif`."""
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ DEFAULTS = {"tau": 20e-3, "decay": 0.5, "bitshift": 1.0}
 
 
 def _constant(owner: str, name: str, value: Any) -> float:
-    """A number, NumPy's and one marked constant too."""
+    """A number, also one of NumPy or one marked constant."""
     number, _ = unwrap(value)
     return float(number) if is_number(number) else constant(owner, name, number)
 
@@ -51,7 +51,8 @@ def kaiming(shape: tuple[int, ...]) -> Tensor:
 
 
 class _LIFModule(TorchModule):
-    """What the two have in common: the simulation parameters, the batch, the states, the call of the fused loop."""
+    """What `LIFTorch` and `LIFNeuronTorch` have in common: the simulation parameters, the batch, the states, the call
+    of the fused loop."""
 
     n_neurons: int
     tau_mem: Tensor
@@ -148,13 +149,13 @@ class _LIFModule(TorchModule):
             )
         x = x.unsqueeze(0) if x.dim() == 2 else x
         dtype = torch.promote_types(x.dtype, self._dtype())
-        # Promotion again: a call in float64 leaves float64 states, which the next call in float32 must not round.
+        # Promotion again: a call in float64 leaves float64 states, and the next call in float32 must not round them.
         if torch.float64 in [state.dtype for state in self.state().values() if isinstance(state, Tensor)]:
             dtype = torch.promote_types(dtype, torch.float64)
         return x.expand(*x.shape[:2], self.size_in).to(dtype)
 
     def _first(self, name: str, x: Tensor) -> Tensor:
-        """The kept state for x's batch: one that has no batch dimension is every item's."""
+        """The kept state for x's batch; a state without a batch dimension is used for every item."""
         return self._batched(name, getattr(self, name), self._attributes[name].shape, x).to(compute_dtype(x))
 
     def _batched(self, name: str, state: Tensor, shape: tuple[int, ...], x: Tensor) -> Tensor:
@@ -174,8 +175,8 @@ class _LIFModule(TorchModule):
         states: tuple[Tensor, ...] = (),
         target_shapes: tuple[tuple[int, ...] | None, ...] | None = None,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """For the forward method of a class of your own: the input as (batch, time, Nin), and for each state a new
-        tensor (batch, *shape), which may be written into.
+        """For the forward method of a class of your own: returns the input as (batch, time, Nin), and for each state a
+        new tensor (batch, *shape), which may be written into.
 
         Args:
             data: (batch, time, Nin) or (time, Nin).
@@ -190,14 +191,14 @@ class _LIFModule(TorchModule):
         )
 
     def _keep(self, name: str, state: Tensor | None) -> None:
-        """Detached, and without the batch: that of item 0, as in Rockpool, or with `keep_batch_state` all, unless there
-        is one."""
+        """Keeps a state, detached. As in Rockpool only item 0 is kept, without the batch dimension; with
+        `keep_batch_state` all items are, unless there is only one."""
         if state is None or not state.shape[0]:
             return
         if self.keep_batch_state and state.shape[0] > 1:
             self._buffers[name] = state.detach()
         else:
-            # A copy, or the state of the whole batch would be held in memory.
+            # A copy, because otherwise the state of the whole batch would be held in memory.
             self._buffers[name] = state[0].detach().clone() if state.shape[0] > 1 else state[0].detach()
 
     def _noise(self, x: Tensor, generator: torch.Generator | None) -> Tensor | None:
@@ -239,8 +240,8 @@ class _LIFModule(TorchModule):
 class LIFBaseTorch(_LIFModule):
     """All of `LIFTorch` but its `forward`; arguments and attributes as described there.
 
-    A class of your own adds its attributes (see `TorchModule`) and writes `forward`, from `_auto_batch` on, as in
-    Rockpool.
+    A class of your own adds its attributes (see `TorchModule`) and writes `forward`, beginning with `_auto_batch`, as
+    in Rockpool.
     """
 
     _stands_for = "rockpool.nn.modules.torch.lif_torch.LIFBaseTorch"
@@ -325,7 +326,7 @@ class LIFBaseTorch(_LIFModule):
         self._set_simulation(dt, noise_std, spike_generation_fn, learning_window, max_spikes_per_dt)
 
     def _seen_leak(self, name: str) -> tuple[Leak, str, str] | None:
-        """(leak, view, the name of the parameter) if the name is a view of a leak that is not its parameter."""
+        """(leak, view, the name of the parameter) if `name` is a view of a leak that is not its parameter."""
         leak = self.__dict__.get("_leak")
         if leak is None or name not in VIEWS or VIEWS[name][0] == leak.stored:
             return None
@@ -399,21 +400,21 @@ class LIFBaseTorch(_LIFModule):
 class LIFTorch(LIFBaseTorch):
     """Rockpool's leaky integrate-and-fire neurons with exponential synapses, in one kernel.
 
-    `out, state, record = module(x)` runs x through the neurons, from the state that the call before left. Each time
-    step::
+    `out, state, record = module(x)` runs x through the neurons, from the state that the previous call left. Each time
+    step computes::
 
-        isyn = ((isyn + x) + irec) * beta                irec = (spikes of the step before) @ w_rec, with has_rec
+        isyn = ((isyn + x) + irec) * beta                irec = (spikes of the previous step) @ w_rec, with has_rec
         vmem = ((vmem * alpha + sum of a neuron's isyn) + noise) + bias
         out  = [vmem >= threshold] * floor(vmem / threshold), at most max_spikes_per_dt
         vmem = vmem - out * threshold
 
-    Without recurrence and with at most two synapses a neuron, float32 results are Rockpool's bit for bit.
-    Source: Rockpool 3.1, `LIFTorch` of lif_torch.py.
+    Without recurrence and with at most two synapses per neuron, float32 results are Rockpool's bit for bit. Source:
+    Rockpool 3.1, `LIFTorch` of lif_torch.py.
 
     Call:
-        x: (batch, time, Nin) or (time, Nin), a neuron's synapses side by side; (batch, time, 1) feeds one channel to
-            every input. Any dtype: the arithmetic is in the type that it and the parameters promote to, what is
-            returned in the parameters'.
+        x: (batch, time, Nin) or (time, Nin), the synapses of a neuron side by side; (batch, time, 1) feeds one channel
+            to every input. Any dtype: the arithmetic is in the type to which x and the parameters promote; what is
+            returned has the parameters' dtype.
         record: whether to return the states after each step. Default: False.
         generator: of the noise. Default: PyTorch's own.
 
@@ -424,25 +425,25 @@ class LIFTorch(LIFBaseTorch):
 
     Kept states: vmem (Nout,), isyn (Nout, S) and spikes (Nout,), detached. As in Rockpool a call keeps those of the
     first item of its batch, and the next call begins with them in every item, whatever its batch size. With
-    `keep_batch_state` each item keeps its own: after a call the states have a dimension for the batch in front (not
-    after a batch of one), and the next call has to have the same batch size.
+    `keep_batch_state` each item keeps its own. After a call the states then have a batch dimension in front (except
+    after a batch of one), and the next call must have the same batch size.
 
     Args:
-        shape: N or (N,): as many inputs as neurons; or (Nin, Nout), with S = Nin / Nout synapses a neuron.
-        leak_mode: which view of the leaks is trained: "taus" (time constants, s), "decays" (a step) or "bitshifts". All
-            six can be read and set in every mode: decay = exp(-dt/tau) = 1 - 1/2**dash. Default: "taus".
+        shape: N or (N,): as many inputs as neurons; or (Nin, Nout), with S = Nin / Nout synapses per neuron.
+        leak_mode: which view of the leaks is trained: "taus" (time constants, s), "decays" (per step) or "bitshifts".
+            All six can be read and set in every mode: decay = exp(-dt/tau) = 1 - 1/2**dash. Default: "taus".
         tau_mem, tau_syn: time constants of membrane, (Nout,) or (), and synapses, (Nout, S), (1, S) or (). Default:
             20e-3 s.
         alpha, beta: their decays, in [0, 1]. Default: 0.5.
         dash_mem, dash_syn: their bit shifts, 0 or more. Default: 1.
-        bias: added to the membrane each step, (Nout,) or (). Default: 0.
+        bias: added to the membrane in each step, (Nout,) or (). Default: 0.
         threshold: above 0, (Nout,) or (). Default: 1.
-        has_rec: whether the spikes of a step come back as input of the next through trained weights. Default: False.
+        has_rec: whether the spikes of a step are input of the next step through trained weights. Default: False.
         w_rec: those weights, (Nout, Nin), from neuron to input. Default: by weight_init_func.
         noise_std: standard deviation of the membrane's noise after one second: a step gets noise_std * sqrt(dt).
             Default: 0.
         spike_generation_fn: `StepPWL` (the default), `PeriodicExponential`, `sigmoid` (which does not spike),
-            Rockpool's classes of these names, or a surrogate of torch_lif; of the last, learning_window has no part.
+            Rockpool's classes of these names, or a surrogate of torch_lif, which does not use learning_window.
         learning_window: of the surrogate, above 0. Default: 0.5.
         max_spikes_per_dt: the most spikes of one neuron in one step. Default: 65536.
         weight_init_func: from a shape to weights. Default: Kaiming's uniform initialisation.
@@ -468,7 +469,7 @@ class LIFTorch(LIFBaseTorch):
     _stands_for = "rockpool.nn.modules.torch.lif_torch.LIFTorch"
 
     def forward(self, input_data: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The spikes alone; `evolve`, and calling the module, return states and records too."""
+        """The spikes only; `evolve`, and calling the module, return states and records too."""
         check_export(self)
         x = self._batch(input_data)
         one = self.n_synapses == 1
@@ -493,7 +494,7 @@ class LIFTorch(LIFBaseTorch):
         self._keep("vmem", final.v)
         self._keep("isyn", None if final.i is None else with_axis(final.i))
         if out.shape[1]:
-            # A copy, or the kept state would hold the whole output in memory.
+            # A copy, because otherwise the kept state would hold the whole output in memory.
             kept = out if self.keep_batch_state else out[:1]
             last = kept[:, -1].to(compute_dtype(x), copy=True) if final.spikes is None else final.spikes
             self._keep("spikes", last)
@@ -521,7 +522,7 @@ class LIFNeuronTorch(_LIFModule):
         shape: N or (N,), the number of neurons.
         tau_mem: membrane time constant in seconds, (N,) or (). Default: 20e-3.
         threshold: above 0, (N,) or (). Default: 1.
-        bias: added to the membrane each step, (N,) or (). Default: 0, shared by all neurons.
+        bias: added to the membrane in each step, (N,) or (). Default: 0, shared by all neurons.
         dt, noise_std, spike_generation_fn, learning_window, max_spikes_per_dt, retain_torch_api, keep_batch_state: as
             `LIFTorch`.
 
@@ -561,7 +562,7 @@ class LIFNeuronTorch(_LIFModule):
         self._set_simulation(dt, noise_std, spike_generation_fn, learning_window, max_spikes_per_dt)
 
     def forward(self, input_data: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The spikes alone; `evolve`, and calling the module, return states and records too."""
+        """The spikes only; `evolve`, and calling the module, return states and records too."""
         check_export(self)
         x = self._batch(input_data)
         decay = EXPONENTIAL.decay_from_tau(self.tau_mem, self.dt)

@@ -33,7 +33,8 @@ def unwrap(value: Any) -> tuple[Any, bool]:
     """The value, and whether it was marked constant."""
     if isinstance(value, Constant):
         return value.value, True
-    # Rockpool marks by changing the object's class; known by name, for Rockpool need not be installed.
+    # Rockpool marks a value by changing the object's class. The class is recognised by name, because Rockpool need not
+    # be installed.
     marked = any(base.__name__ == "RP_Constant" for base in type(value).__mro__)
     return value.as_subclass(Tensor) if marked and isinstance(value, Tensor) else value, marked
 
@@ -52,8 +53,8 @@ class TorchModuleParameters(dict[str, Any]):
 
 
 class Attribute(NamedTuple):
-    """One registered attribute. `initial` is a tensor, one number for all, or a function of the shape; None: it is
-    never reset."""
+    """One registered attribute. `initial` is a tensor, one number for all, or a function of the shape; None: the
+    attribute is never reset."""
 
     kind: str
     family: str | None = None
@@ -82,7 +83,7 @@ def whole_numbers(owner: str, shape: Any, most: int) -> tuple[int, ...]:
 
 def fit(owner: str, name: str, value: Any, shapes: Sequence[tuple[int, ...]], exact: bool = False) -> Tensor:
     """The value as a float32 tensor in one of the shapes. A value that only lacks dimensions of size 1, or has more of
-    them, is taken, and so is a flat list of as many values, unless `exact`; nothing is transposed or repeated."""
+    them, is accepted. Unless `exact`, so is a flat list of as many values. Nothing is transposed or repeated."""
     try:
         # Numbers stay on the CPU: a module made on the meta device gets them back by to_empty() and reset_parameters().
         device = value.device if isinstance(value, Tensor) else "cpu"
@@ -99,7 +100,8 @@ def fit(owner: str, name: str, value: Any, shapes: Sequence[tuple[int, ...]], ex
 
 
 def check_range(owner: str, name: str, value: Tensor, low: float, high: float, open_low: bool) -> None:
-    """Read once, when a module is made; a module on the meta device has no values yet."""
+    """ValueError if values are out of range. They are read once, when a module is made; a module on the meta device has
+    no values yet."""
     if value.is_meta or bool(((value > low) if open_low else (value >= low)).all() and (value <= high).all()):
         return
     expected = f"above {low:g}" if open_low else f"in [{low:g}, {high:g}]"
@@ -107,9 +109,9 @@ def check_range(owner: str, name: str, value: Tensor, low: float, high: float, o
 
 
 def introduce(kind: type) -> None:
-    """Registers the class with those of Rockpool's that it stands for, so that they take it for one of theirs: in
-    networks, and by isinstance. Rockpool's are abstract base classes, which have a method for that. Without Rockpool
-    there is nothing to do."""
+    """Registers the class with Rockpool's classes that it replaces, so that Rockpool takes it for one of its own: in
+    networks, and by isinstance. Rockpool's classes are abstract base classes, which have a method for that. Without
+    Rockpool nothing is done."""
     for base in kind.__mro__:
         module, _, name = base.__dict__.get("_stands_for", "").rpartition(".")
         theirs: Any = getattr(sys.modules.get(module), name, None) if module else None
@@ -118,13 +120,13 @@ def introduce(kind: type) -> None:
 
 
 def _registered(value: Any) -> str | None:
-    """The kind of one of Rockpool's Parameter, State and SimulationParameter, known by name."""
+    """The kind of a Parameter, State or SimulationParameter of Rockpool, recognised by the class's name."""
     names = [base.__name__ for base in type(value).__mro__]
     return names[names.index("ParameterBase") - 1] if "ParameterBase" in names[1:] else None
 
 
 def _family_of(module: Any, kind: str, family: str | Sequence[str] | None) -> dict[str, Any]:
-    """What `_get_attribute_family` gives, of any module; those of plain PyTorch have no families."""
+    """What `_get_attribute_family` returns, for any module; modules of plain PyTorch have no families."""
     if hasattr(module, "_get_attribute_family"):
         found: dict[str, Any] = module._get_attribute_family(kind, family)
         return found
@@ -167,29 +169,30 @@ class TorchModule(nn.Module):
         self._record = False
         self._record_dict: dict[str, Tensor] = {}
         self._torch_call = False
-        # Not by Rockpool's name for it, _has_torch_api: its networks set that on modules that they take for plain
-        # PyTorch ones.
+        # Not under Rockpool's name, _has_torch_api: its networks set that on modules that they take for plain PyTorch
+        # ones.
         self._torch_api = False
         if retain_torch_api:
             self.to_torch()
 
     @property
     def _has_torch_api(self) -> bool:
-        """By this name Rockpool's `to_torch` asks the modules in a network."""
+        """Rockpool's `to_torch` asks the modules in a network by this name."""
         return self._torch_api
 
     @_has_torch_api.setter
     def _has_torch_api(self, value: bool) -> None:
-        """Rockpool's `from_torch` sets it on what it takes for a plain PyTorch module. This one keeps its interface."""
+        """Does nothing. Rockpool's `from_torch` sets this on what it takes for a plain PyTorch module; this module
+        keeps its own interface."""
 
     @property
     def _shape(self) -> tuple[int, ...]:
-        """By this name Rockpool's networks read it in their repr."""
+        """Rockpool's networks read the shape by this name in their repr."""
         return self._sizes
 
     @_shape.setter
     def _shape(self, value: Any) -> None:
-        """As that of `_has_torch_api`."""
+        """Does nothing, as the setter of `_has_torch_api`."""
 
     def __setstate__(self, state: Any) -> None:
         super().__setstate__(state)
@@ -209,8 +212,8 @@ class TorchModule(nn.Module):
         open_low: bool = False,
         exact: bool = False,
     ) -> None:
-        """Registers a parameter, or, if the value is marked constant, a buffer that is not saved. `initial` stands in
-        for None."""
+        """Registers a parameter, or, if the value is marked constant, a buffer that is not saved. If the value is None,
+        `initial` is used."""
         owner = self.class_name
         value, constant = unwrap(value)
         if value is None:
@@ -241,7 +244,8 @@ class TorchModule(nn.Module):
             self._attributes[name] = Attribute(SIMULATION)
 
     def _fix(self, **values: Any) -> None:
-        """Attributes that the module was built from: they can be read, and set only to what they are."""
+        """Registers attributes that the module was built from: they can be read, but set only to the value that they
+        have."""
         self.__dict__.update(values)
         self._fixed |= set(values)
 
@@ -265,7 +269,8 @@ class TorchModule(nn.Module):
             self._set_parameter(name, value)
 
     def _register(self, name: str, value: Any) -> None:
-        """An attribute of a class of your own, given as Rockpool's Parameter, State or SimulationParameter."""
+        """Registers an attribute of a class of your own, given as Rockpool's Parameter, State or
+        SimulationParameter."""
         kind, data = _registered(value), value.data
         if kind not in (PARAMETER, SIMULATION, STATE):
             raise TypeError(
@@ -313,7 +318,7 @@ class TorchModule(nn.Module):
         return given == shape or (self.keep_batch_state and len(given) == len(shape) + 1 and given[1:] == shape)
 
     def _set_parameter(self, name: str, value: Any) -> None:
-        """In place, so that an optimiser goes on with it; a new nn.Parameter takes the place of the old."""
+        """Writes into the parameter, so that an optimiser keeps it; only a new nn.Parameter replaces the old one."""
         target = getattr(self, name)
         value, _ = unwrap(value)
         given = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=target.dtype)
@@ -331,7 +336,7 @@ class TorchModule(nn.Module):
             raise ValueError(f"{self.class_name}: {name} was set to shape {tuple(value.shape)}, expected {expected}")
 
     def _get_attribute_family(self, type_name: str, family: str | Sequence[str] | None = None) -> TorchModuleParameters:
-        """By this name Rockpool's combinators collect the attributes of the modules in them."""
+        """Rockpool's combinators collect the attributes of the modules in them by this name."""
         families = (family,) if isinstance(family, str) else family
         # A list, not a generator: torch.compile of PyTorch 2.11 cannot make a dict of one.
         own = TorchModuleParameters(
@@ -378,8 +383,8 @@ class TorchModule(nn.Module):
         return {key: getattr(self, key) for key in self._attributes if key in names}
 
     def set_attributes(self, new_attributes: Mapping[str, Any]) -> TorchModule:
-        """Sets the attributes that the dict names, such as a state that a call returned; other names are another
-        module's."""
+        """Sets the attributes that the dict names, such as a state that a call returned. Other names are ignored: they
+        may belong to another module."""
         for name in self._attributes:
             if name in new_attributes:
                 setattr(self, name, new_attributes[name])
@@ -389,7 +394,7 @@ class TorchModule(nn.Module):
         return self
 
     def modules(self) -> Any:  # type: ignore[override]
-        """Rockpool's: a dict of the modules in this one, of which Rockpool's have none; after `to_torch()` PyTorch's
+        """A dict of the modules in this one, as in Rockpool, whose modules have none; after `to_torch()` PyTorch's
         iterator."""
         return nn.Module.modules(self) if self._torch_api else OrderedDict(self._modules)
 
@@ -405,8 +410,8 @@ class TorchModule(nn.Module):
         return self
 
     def reset_parameters(self) -> TorchModule:
-        """Sets every parameter to the value it was made with, in place; recurrent weights that were drawn are drawn
-        anew."""
+        """Sets every parameter to the value it was made with, in place; draws recurrent weights that were drawn
+        again."""
         with torch.no_grad():
             for name, attribute in self._attributes.items():
                 if attribute.kind == PARAMETER:
@@ -507,7 +512,7 @@ class TorchModule(nn.Module):
     def evolve(
         self, input_data: Tensor, record: bool = False, generator: torch.Generator | None = None
     ) -> tuple[Tensor, TorchModuleParameters, dict[str, Tensor]]:
-        """Runs the module over input_data, from the kept state on, and keeps the last.
+        """Runs the module over input_data, from the kept state on, and keeps the last state.
 
         Args:
             input_data: (batch, time, Nin) or (time, Nin).

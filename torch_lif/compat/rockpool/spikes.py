@@ -37,7 +37,8 @@ class _SurrogateSpikes:
         window: Tensor | float = 0.5,
         max_spikes_per_dt: Tensor | float = MAX_SPIKES,
     ) -> Tensor:
-        """The number of spikes of a membrane x (any shape), with the surrogate's gradients to x and threshold.
+        """The number of spikes for a membrane potential x (any shape), with the surrogate's gradients to x and
+        threshold.
 
         Args:
             x: membrane potential.
@@ -56,7 +57,7 @@ class _SurrogateSpikes:
 class StepPWL(_SurrogateSpikes):
     """[x >= threshold] * floor(x / threshold) spikes; gradient 1/threshold wherever x >= threshold - window.
 
-    To the threshold: -x/threshold**2 in the same window. Source: Rockpool, `StepPWL` of lif_torch.py.
+    The gradient to the threshold is -x/threshold**2 in the same window. Source: Rockpool, `StepPWL` of lif_torch.py.
 
     >>> v = torch.tensor([0.2, 0.6, 2.5], requires_grad=True)
     >>> StepPWL.apply(v, 1.0, 0.5, 65536)
@@ -67,7 +68,7 @@ class StepPWL(_SurrogateSpikes):
 
 
 class PeriodicExponential(_SurrogateSpikes):
-    """The spikes of `StepPWL`; gradient an exponential round every multiple of the threshold.
+    """The spikes of `StepPWL`; the gradient is an exponential around every multiple of the threshold.
 
     Formulas: `torch_lif.PeriodicExponential`. Source: Rockpool, `PeriodicExponential` of lif_torch.py.
     """
@@ -81,7 +82,7 @@ def sigmoid(
     learning_window: Tensor | float | None = None,
     max_spikes_per_dt: Tensor | float | None = None,
 ) -> Tensor:
-    """tanh(x + 1 - threshold) / 2 + 1/2: a smooth output in the place of spikes. Source: Rockpool, `sigmoid` of
+    """tanh(x + 1 - threshold) / 2 + 1/2: a smooth output instead of spikes. Source: Rockpool, `sigmoid` of
     lif_torch.py.
 
     As `spike_generation_fn` it makes a module that does not spike: its output and its reset are this function of the
@@ -90,15 +91,14 @@ def sigmoid(
     Args:
         x: membrane potential, any shape.
         threshold: broadcasts against x.
-        learning_window, max_spikes_per_dt: taken so that every spike function can be called alike; there is nothing for
-            them to do.
+        learning_window, max_spikes_per_dt: not used; every spike function takes them, so that all can be called alike.
     """
     return torch.tanh(x + 1 - threshold) / 2 + 0.5
 
 
 class _Own:
-    """A surrogate of torch_lif's own as a spike function: called as Rockpool's are, with its own width in the window's
-    place."""
+    """A surrogate of torch_lif as a spike function: called as Rockpool's are, but with its own width instead of the
+    window."""
 
     def __init__(self, rule: Surrogate) -> None:
         self.rule = rule
@@ -140,12 +140,13 @@ FUSED: dict[str, Callable[..., Tensor]] = {
 
 
 def spike_function(owner: str, value: Any) -> SpikeFunction:
-    """What was given as spike_generation_fn; TypeError if the fused loop has no such function."""
+    """The spike function for what was given as spike_generation_fn; TypeError if the fused loop has no such
+    function."""
     if isinstance(value, Surrogate):
         return SpikeFunction(_Own(value), "own", value)
     if isinstance(value, _Own):
         return SpikeFunction(value, "own", value.rule)
-    # A module hands out the bound `apply`, as Rockpool's does: both the class and that are taken.
+    # A module returns the bound `apply`, as Rockpool's does. Both the class and that method are accepted.
     function = value.__self__ if getattr(value, "__name__", "") == "apply" and hasattr(value, "__self__") else value
     name = getattr(function, "__name__", "")
     from_rockpool = str(getattr(function, "__module__", "")).startswith("rockpool.nn.modules.torch.")

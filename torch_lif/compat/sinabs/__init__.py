@@ -5,9 +5,8 @@
 >>> layer(torch.rand(8, 50, 64)).shape  # (batch, time, neurons)
 torch.Size([8, 50, 64])
 
-Layers: `ALIF`, `ALIFRecurrent`. What they are given: spike functions, resets and surrogate gradients
-(`sinabs.activation`). For a whole model: `reset_states`, `zero_grad`. Every difference from sinabs is in
-docs/compat.md.
+Layers: `ALIF`, `ALIFRecurrent`. Their arguments: spike functions, resets and surrogate gradients (`sinabs.activation`).
+For a whole model: `reset_states`, `zero_grad`. docs/compat.md has every difference from sinabs.
 """
 
 from .activation import (

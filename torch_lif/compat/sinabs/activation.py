@@ -1,4 +1,4 @@
-"""What a sinabs layer is given: spike functions, resets, surrogate gradients. Each can be called on its own, as in
+"""The arguments of a sinabs layer: spike functions, resets, surrogate gradients. Each can be called on its own, as in
 sinabs."""
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ __all__ = [
 ]
 
 SurrogateGradient = Callable[[Tensor, Tensor], Tensor]
-"""From the membrane potential and the threshold to what stands for the spike's derivative."""
+"""From the membrane potential and the threshold to what replaces the spike's derivative."""
 State = dict[str, Tensor]
 
 
 class _SpikeFunction(torch.autograd.Function):
-    """Spikes forward, the surrogate gradient backward; the threshold gets none."""
+    """The forward pass gives spikes, the backward pass the surrogate gradient; the threshold gets none."""
 
     required_states: ClassVar[list[str]] = ["v_mem"]
 
@@ -55,7 +55,7 @@ class _SpikeFunction(torch.autograd.Function):
 
 
 class SingleSpike(_SpikeFunction):
-    """At most one spike a step: [v_mem - threshold >= 0]. The class itself is given as spike_fn, not an object of it.
+    """At most one spike per step: [v_mem - threshold >= 0]. The class itself is given as spike_fn, not an object of it.
 
     `SingleSpike.apply(v_mem, spike_threshold, surrogate_grad_fn)` returns the spikes, of v_mem's shape and dtype.
     Source: sinabs, `SingleSpike`.
@@ -69,7 +69,7 @@ class SingleSpike(_SpikeFunction):
 
 
 class MultiSpike(_SpikeFunction):
-    """Any number of spikes a step: [v_mem > 0] * trunc(v_mem / threshold). The class itself is given as spike_fn.
+    """Any number of spikes per step: [v_mem > 0] * trunc(v_mem / threshold). The class itself is given as spike_fn.
 
     `MultiSpike.apply(v_mem, spike_threshold, surrogate_grad_fn)` returns the counts, of v_mem's shape and dtype.
     Source: sinabs, `MultiSpike`.
@@ -100,7 +100,7 @@ class _BoundedSpike(_SpikeFunction):
 
 @dataclasses.dataclass(frozen=True)
 class MaxSpike:
-    """As `MultiSpike`, with at most so many spikes a step. An object of it is given as spike_fn.
+    """As `MultiSpike`, but with a largest number of spikes per step. An object of it is given as spike_fn.
 
     Source: sinabs, `MaxSpike`.
 
@@ -108,7 +108,7 @@ class MaxSpike:
         max_num_spikes_per_bin: the most spikes of one neuron in one step, 1 or more. Default: no bound.
 
     Raises:
-        TypeError, ValueError: max_num_spikes_per_bin is no number, or below 1.
+        TypeError, ValueError: max_num_spikes_per_bin is not a number, or is below 1.
     """
 
     max_num_spikes_per_bin: int | None = None
@@ -133,8 +133,8 @@ class MembraneSubtract:
     """Each spike subtracts from the membrane potential. Source: sinabs, `MembraneSubtract`.
 
     Args:
-        subtract_value: what it subtracts: a number, or a tensor, to which a gradient flows. Default: the threshold,
-            with all its adaptation.
+        subtract_value: what a spike subtracts: a number, or a tensor, to which a gradient flows. Default: the
+            threshold, with all its adaptation.
     """
 
     subtract_value: Tensor | float | None = None
@@ -149,11 +149,11 @@ class MembraneSubtract:
 class MembraneReset:
     """A neuron that spiked goes to a fixed membrane potential. No gradient flows through the spikes.
 
-    Source: sinabs, `MembraneReset`, which adds the value to every neuron, whether it spiked or not; here only to those
-    that did.
+    Source: sinabs, `MembraneReset`, which adds the value to every neuron, whether it spiked or not; here it is added
+    only to those that spiked.
 
     Args:
-        reset_value: where it goes: a number, or a tensor, to which a gradient flows. Default: 0.
+        reset_value: that potential: a number, or a tensor, to which a gradient flows. Default: 0.
     """
 
     reset_value: Tensor | float = 0.0
@@ -169,8 +169,8 @@ class _Callable(Surrogate):
     """A surrogate that can be called as in sinabs."""
 
     def __call__(self, v_mem: Tensor, spike_threshold: Tensor | float) -> Tensor:
-        """What stands for the derivative of the spikes by v_mem, elementwise; the threshold broadcasts against
-        v_mem."""
+        """What replaces the derivative of the spikes with respect to v_mem, elementwise; the threshold broadcasts
+        against v_mem."""
         return self.derivative(v_mem, torch.as_tensor(spike_threshold, dtype=v_mem.dtype, device=v_mem.device))
 
 
@@ -200,7 +200,7 @@ class SingleExponential(_Renamed):
     grad_width.
 
     Args:
-        grad_width: the exponential's width, in thresholds, above 0. Default: 0.5.
+        grad_width: the exponential's width, in units of the threshold, above 0. Default: 0.5.
         grad_scale: factor of the whole, above 0. Default: 1.
     """
 
@@ -218,9 +218,9 @@ class MultiGaussian(_Renamed):
 
     Args:
         mu: mean of the positive peak. Default: 0.
-        sigma: its standard deviation, above 0. Default: 0.5.
-        h: how much of the two negative ones. Default: 0.15.
-        s: how many times as wide they are, above 0. Default: 6.
+        sigma: standard deviation of the positive peak, above 0. Default: 0.5.
+        h: weight of the two negative peaks. Default: 0.15.
+        s: how many times as wide the negative peaks are, above 0. Default: 6.
         grad_scale: factor of the whole, above 0. Default: 1.
     """
 
@@ -265,7 +265,7 @@ class Heaviside(surrogate.Heaviside, _Callable):
 
 @dataclasses.dataclass(frozen=True)
 class PeriodicExponential(_Renamed):
-    """`torch_lif.SinabsPeriodicExponential` with sinabs' names: an exponential round every multiple of the threshold.
+    """`torch_lif.SinabsPeriodicExponential` with sinabs' names: an exponential around every multiple of the threshold.
 
     Args:
         grad_width: the exponential's width, in the membrane's unit, above 0. Default: 0.5.
@@ -282,24 +282,25 @@ _OWN: dict[str, Any] = {name: globals()[name] for name in __all__}
 
 
 def _ours(given: Any) -> Any:
-    """What was imported from sinabs itself, as ours of the same name and values; all else as it is."""
+    """An object of sinabs itself becomes ours of the same name and values; everything else stays as it is."""
     kind = given if isinstance(given, type) else type(given)
     own = _OWN.get(kind.__name__)
     if own is None or kind is own or kind.__module__.partition(".")[0] != "sinabs":
         return given
     if isinstance(given, type):
         return own
-    # Not asdict, which copies: a parameter in it would get no gradient, and a computed tensor cannot be copied.
+    # Not asdict, which copies: a parameter in the object would get no gradient, and a computed tensor cannot be copied.
     return own(**{field.name: getattr(given, field.name) for field in dataclasses.fields(given)})
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's numbers as Python's; all else as it is."""
+    """A number of NumPy becomes Python's; everything else stays as it is."""
     return float(value) if is_number(value) and not isinstance(value, (int, float)) else value
 
 
 def max_spikes(owner: str, spike_fn: Any) -> float:
-    """The most spikes a step that a spike function allows; TypeError if the kernel has no such function."""
+    """The largest number of spikes per step that a spike function allows; TypeError if the kernel has no such
+    function."""
     function = _ours(spike_fn)
     if function is SingleSpike:
         return 1

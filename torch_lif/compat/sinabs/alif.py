@@ -37,7 +37,7 @@ class ALIF(StatefulLayer):
 
     A drop-in for sinabs' `ALIF`. With alpha = exp(-1/tau), each time step computes, in this order::
 
-        i_syn = alpha_syn * (i_syn + input)       with tau_syn; without, i_syn stands for the input
+        i_syn = alpha_syn * (i_syn + input)       with tau_syn; without it, i_syn = input
         i_syn = (1 - alpha_mem) * i_syn           with norm_input
         v_mem = alpha_mem * v_mem + i_syn
         th    = b0 + adapt_scale * b              b0 is spike_threshold
@@ -47,10 +47,11 @@ class ALIF(StatefulLayer):
         v_mem = max(v_mem - min_v_mem, 0) + min_v_mem
 
     Source: sinabs 3.1, after Bellec et al. 2018, "Long short-term memory and learning-to-learn in networks of spiking
-    neurons" (LSNN). sinabs' documentation says that a spike subtracts b0 and sets b to zero; its code, and so this
-    layer, does not. What the documentation says: reset_fn=MembraneSubtract(subtract_value=b0), zero_adaptation=True.
+    neurons" (LSNN). sinabs' documentation says that a spike subtracts b0 and sets b to zero. Its code does not, and
+    neither does this layer. For what the documentation says: reset_fn=MembraneSubtract(subtract_value=b0),
+    zero_adaptation=True.
 
-    States are kept between calls, i_syn too, and start anew, at zero, whenever batch size or neurons change. They stay
+    States are kept between calls, i_syn too. They start again at zero whenever batch size or neurons change. They stay
     attached to the graph: see `StatefulLayer`.
 
     Args:
@@ -62,8 +63,8 @@ class ALIF(StatefulLayer):
         spike_threshold: the threshold of an unadapted neuron, above 0; a number, tensor or nn.Parameter. Default: 1.
         spike_fn: `SingleSpike`, `MultiSpike` or `MaxSpike(...)`. Default: SingleSpike.
         reset_fn: `MembraneSubtract(...)` or `MembraneReset(...)`. Default: MembraneSubtract(), the adaptive threshold.
-        surrogate_grad_fn: stands for the spikes' derivative by v_mem; the threshold gets none. Any surrogate of this
-            module or of torch_lif. Default: SingleExponential().
+        surrogate_grad_fn: replaces the spikes' derivative with respect to v_mem; the threshold gets none. Any surrogate
+            of this module or of torch_lif. Default: SingleExponential().
         min_v_mem: lower bound of v_mem. Default: none.
         shape: (batch, *neurons) of the states to begin with. Default: from the first input.
         train_alphas: whether the parameters are alpha_mem, alpha_adapt, alpha_syn rather than the time constants.
@@ -76,9 +77,9 @@ class ALIF(StatefulLayer):
 
     Attributes:
         tau_mem, tau_adapt, tau_syn (or alpha_mem, alpha_adapt, alpha_syn): trainable parameters; tau_syn is None
-        without a synapse. v_mem, i_syn (with tau_syn), b, spike_threshold: states, buffers (batch, *neurons).
-        spike_threshold is the adaptive one,
-            for the next step.
+            without a synapse.
+        v_mem, i_syn (with tau_syn), b, spike_threshold: states, buffers (batch, *neurons). spike_threshold is the
+            adaptive threshold for the next step.
         recordings: the states after each step of the last call, by name; empty without record_states.
         firing_rate: spikes per neuron and step in the last call.
 
@@ -135,21 +136,21 @@ class ALIF(StatefulLayer):
 
     @property
     def alpha_mem_calculated(self) -> Tensor:
-        """Decay of the membrane a step, from tau_mem unless it is itself the parameter."""
+        """Decay of the membrane per step, from tau_mem unless alpha_mem is the parameter."""
         alpha = self._alpha("mem")
         assert alpha is not None
         return alpha
 
     @property
     def alpha_adapt_calculated(self) -> Tensor:
-        """Decay of the adaptation a step, from tau_adapt unless it is itself the parameter."""
+        """Decay of the adaptation per step, from tau_adapt unless alpha_adapt is the parameter."""
         alpha = self._alpha("adapt")
         assert alpha is not None
         return alpha
 
     @property
     def alpha_syn_calculated(self) -> Tensor | None:
-        """Decay of the synaptic current a step, from tau_syn unless it is itself the parameter; None without a
+        """Decay of the synaptic current per step, from tau_syn unless alpha_syn is the parameter; None without a
         synapse."""
         return self._alpha("syn")
 
@@ -159,7 +160,7 @@ class ALIF(StatefulLayer):
         return self.get_buffer("v_mem").shape if self.is_state_initialised() else None
 
     def forward(self, input_data: Tensor) -> Tensor:
-        """Spikes of a sequence, from the state that the last call left.
+        """Spikes of a sequence, from the state that the previous call left.
 
         Args:
             input_data: (batch, time, *neurons); float32, float64, bfloat16 or float16; any strides. Booleans and
@@ -233,7 +234,7 @@ class ALIF(StatefulLayer):
         return result.spikes, _given(result.state._asdict()), result.records
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ALIF:
-        # Tensors that are no parameters go where the layer goes too.
+        # Tensors that are not parameters move with the layer too.
         super()._apply(fn, recurse)
         for name in ("adapt_scale", "b0", "min_v_mem"):
             value = getattr(self, name)
@@ -284,15 +285,14 @@ class ALIFRecurrent(ALIF):
     A drop-in for sinabs' `ALIFRecurrent`. The recurrent input is zero in the first step of every call.
 
     An nn.Linear of all N neurons runs in the kernel, also inside nn.Sequential with nn.Flatten, nn.Unflatten,
-    nn.Identity, and nn.Dropout out of training. Any other module is called once a time step, as in sinabs: that is
-    slow, and is said in a warning, once for each layer.
+    nn.Identity, and nn.Dropout that is not in training. Any other module is called once per time step, as in sinabs.
+    That is slow, so each layer warns once.
 
     Args:
         tau_mem, tau_adapt: as `ALIF`.
         rec_connect: module from spikes (batch, *neurons) to as many values.
         tau_syn, adapt_scale, spike_threshold, spike_fn, reset_fn, surrogate_grad_fn, min_v_mem, shape, train_alphas,
-        norm_input,
-            record_states, zero_adaptation: as `ALIF`.
+            norm_input, record_states, zero_adaptation: as `ALIF`.
 
     Raises:
         TypeError, ValueError: as `ALIF`; rec_connect does not fit the neurons.
@@ -348,8 +348,7 @@ class ALIFRecurrent(ALIF):
         linear = fused_linear(type(self).__name__, self.rec_connect, x.shape[0], x.shape[2:])
         if linear is None:
             return self._run_stepwise(x, arguments, state, record)
-        # Before the second step no spike has come back: as in an eager loop, the weights then have no part in the
-        # graph.
+        # Before the second step no spike has come back, so the weights have no part in the graph, as in an eager loop.
         if x.shape[1] > 1:
             arguments = arguments | {"w_rec": linear.weight.t(), "b_rec": linear.bias}
         return super()._run(x, arguments, state, record)
@@ -381,8 +380,8 @@ class ALIFRecurrent(ALIF):
             )
             after = _given(result.state._asdict())
             spikes = result.spikes.squeeze(1)
-            # After the last step too, where nothing comes of it, so that a module that draws or counts does so as in
-            # sinabs.
+            # Called after the last step too, where its result is not used, so that a module that draws or counts does
+            # so as in sinabs.
             received = check_received(owner, self.rec_connect(spikes), x.shape[0], x.shape[2:])
             steps.append(spikes)
             for name, trace in records.items():
@@ -407,7 +406,7 @@ def _number(owner: str, name: str, value: Any) -> Value:
 
 
 def _time_constant(owner: str, name: str, value: Any) -> Tensor:
-    """A tensor of its own from a time constant in steps."""
+    """A new tensor from a time constant in steps."""
     check_value(owner, name, value)
     given = torch.as_tensor(value).detach().clone()
     tau = given if given.is_floating_point() else given.to(torch.get_default_dtype())
@@ -417,7 +416,8 @@ def _time_constant(owner: str, name: str, value: Any) -> Tensor:
 
 
 def _sequence(owner: str, x: Any, dtype: torch.dtype) -> Tensor:
-    """The input; spikes as booleans or integers in this dtype, that of the states which they are added to."""
+    """The input. Spikes as booleans or integers are converted to this dtype, that of the states to which they are
+    added."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{owner}: input_data is a {type(x).__name__}, expected a tensor")
     if x.dim() < 2:
@@ -430,14 +430,14 @@ def _sequence(owner: str, x: Any, dtype: torch.dtype) -> Tensor:
 
 
 def _widened(value: Tensor, x: Tensor) -> Tensor:
-    """A value of fewer bits than are computed in, with as many: exactly the same value."""
+    """A value with fewer bits than the dtype of the computation, widened to that dtype: exactly the same value."""
     target = compute_dtype(x)
     return value.to(target) if value.is_floating_point() and value.element_size() < target.itemsize else value
 
 
 def _beside(owner: str, name: str, value: Any, x: Tensor) -> Any:
-    """A parameter in a shape of as many dimensions as the neurons', by PyTorch's rules: it broadcasts from the last
-    dimension on, and a tensor of no dimension takes the device and dtype of what it meets. A number stays one."""
+    """A parameter with as many dimensions as the neurons, by PyTorch's rules: it broadcasts from the last dimension on,
+    and a tensor of no dimension takes the device and dtype of x. A number stays a number."""
     if not isinstance(value, Tensor):
         return value
     neurons = x.shape[2:]

@@ -1,8 +1,8 @@
 """Gradient None, not zeros, for what has no path to the loss.
 
-The kernel's backward pass gives a gradient to all it was asked for. An optimizer tells zeros from None (it decays the
-weights of the first), and the eager loop gives None to a parameter from which no path leads to the loss. So what the
-outputs in the loss cannot depend on goes through a gate.
+The kernel's backward pass gives a gradient to everything that asks for one. The eager loop gives None to a parameter
+from which no path leads to the loss. An optimizer distinguishes zeros from None: with zeros it decays the weights. So
+an argument on which the outputs in the loss cannot depend goes through a gate.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from torch import Tensor
 from torch.utils.hooks import unserializable_hook
 
 COUNTED = ("spikes", "v", "adaptation")
-"""Outputs for which a call gets a gate. A loss on the synaptic current alone is no reason for one: it then gives
+"""Outputs for which a call gets a gate. A loss on the synaptic current alone gets none: its gradients are then
 zeros."""
 
 
 def steps_to_reach(threshold_resets: bool, recurrent: bool) -> dict[str, dict[str, float]]:
-    """How many time steps it takes until an output depends on an argument: through the reset, for a surrogate gives the
-    threshold no gradient. An output that is not there never does."""
+    """How many time steps it takes until an output depends on an argument. A dependence on the threshold comes through
+    the reset, because a surrogate gives the threshold no gradient. An output that does not exist never depends on
+    anything."""
 
     def late(v: float, spikes: float, adaptation: float, i: float) -> dict[str, float]:
         return {"v": v, "spikes": spikes, "adaptation": adaptation, "i": i if recurrent else math.inf}
@@ -70,7 +71,7 @@ class Gates:
         return any(self.reach[name].get(output, math.inf) <= self.steps for output in self.reached)
 
     def put(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """The arguments by name, those that need one behind a gate."""
+        """The arguments by name; those that need a gate are behind one."""
         wanted = {
             name: value
             for name, value in arguments.items()

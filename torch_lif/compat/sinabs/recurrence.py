@@ -1,5 +1,5 @@
-"""What a layer's `rec_connect` is: a matrix that the kernel can multiply by, or a module that has to be called each
-step."""
+"""What a layer's `rec_connect` is: a matrix with which the kernel can multiply, or a module that has to be called in
+each step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHAPE_ONLY = (nn.Identity, nn.Flatten, nn.Unflatten)
 
 
 def _parts(module: Any) -> Iterator[Any]:
-    """The modules a Sequential calls, those of Sequentials in it too."""
+    """The modules that a Sequential calls, including those of Sequentials inside it."""
     if type(module) is nn.Sequential and not _is_changed(module):
         for part in module:
             yield from _parts(part)
@@ -22,13 +22,13 @@ def _parts(module: Any) -> Iterator[Any]:
 
 
 def _is_changed(module: nn.Module) -> bool:
-    """Whether a call of the module does more than its forward method, which the kernel would leave out."""
+    """Whether a call of the module does more than its forward method; the kernel would leave that out."""
     hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
     return any(hooks) or "forward" in module.__dict__
 
 
 def _is_dropped(module: Any) -> bool:
-    """Whether a module passes on what it is given: dropout out of training."""
+    """Whether a module returns its input unchanged: dropout that is not in training."""
     return isinstance(module, nn.Dropout) and (not module.training or module.p == 0) and not _is_changed(module)
 
 

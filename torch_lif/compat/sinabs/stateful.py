@@ -1,4 +1,4 @@
-"""Layers that keep their state between calls, in buffers, and what can be done with these."""
+"""Layers that keep their state between calls, in buffers, and functions that reset or detach this state."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class StatefulLayer(nn.Module):
     """Base of the layers that keep their state between calls, as sinabs' `StatefulLayer`.
 
     Each state is a buffer (batch, *neurons), of shape (0,) until the first call. States stay attached to the graph of
-    the call that left them: `detach_states`, `reset_states` or `zero_grad` ends that, as between two batches of
-    truncated backpropagation.
+    the call that left them. `detach_states`, `reset_states` or `zero_grad` ends that, for example between two batches
+    of truncated backpropagation.
 
     Args:
         state_names: names of the states.
@@ -38,7 +38,7 @@ class StatefulLayer(nn.Module):
         return {name: getattr(self, name) for name in self._state_names}
 
     def is_state_initialised(self) -> bool:
-        """Whether the states have got their shape, from a call or from `init_state_with_shape`."""
+        """Whether the states have their shape, from a call or from `init_state_with_shape`."""
         return all(state.shape != (0,) for state in self.states().values())
 
     def state_has_shape(self, shape: Sequence[int]) -> bool:
@@ -50,13 +50,14 @@ class StatefulLayer(nn.Module):
         return all(state.shape[1:] == torch.Size(trailing_dim) for state in self.states().values())
 
     def init_state_with_shape(self, shape: Sequence[int], randomize: bool = False) -> None:
-        """Gives every state the shape (batch, *neurons), and zeros, or with `randomize` values between 0 and 1."""
+        """Gives every state the shape (batch, *neurons) and zeros, or with `randomize` values between 0 and 1."""
         for name, state in self.states().items():
             setattr(self, name, torch.zeros(tuple(shape), dtype=state.dtype, device=state.device))
         self.reset_states(randomize=randomize)
 
     def handle_state_batch_size_mismatch(self, new_batch_size: int) -> None:
-        """Gives the states another batch size, its items drawn at random, with replacement, from those there were."""
+        """Gives the states another batch size. Its items are drawn at random, with replacement, from the present
+        items."""
         for name, state in self.states().items():
             chosen = torch.randint(0, state.shape[0], (new_batch_size,)).to(state.device)
             setattr(self, name, state.index_select(0, chosen))
@@ -64,13 +65,13 @@ class StatefulLayer(nn.Module):
     def reset_states(
         self, randomize: bool = False, value_ranges: Mapping[str, tuple[float, float]] | None = None
     ) -> None:
-        """Sets every state to zero, or to uniform random values, detached from what was. Does nothing before the first
+        """Sets every state to zero, or to uniform random values, detached from the graph. Does nothing before the first
         call.
 
         Args:
             randomize: whether to draw random values. Default: False, zeros.
-            value_ranges: lowest and highest random value, by the state's name. Default: 0 and 1. A name that is no
-                state of this layer is passed over, so that one dictionary serves layers of several kinds.
+            value_ranges: lowest and highest random value, by the state's name. Default: 0 and 1. A name that is not a
+                state of this layer is ignored, so that one dictionary serves layers of several kinds.
         """
         ranges = value_ranges or {}
         if not self.is_state_initialised():
@@ -83,7 +84,7 @@ class StatefulLayer(nn.Module):
             setattr(self, name, fresh)
 
     def detach_states(self) -> None:
-        """Keeps the states' values and ends their graph: no gradient flows into earlier calls from here on."""
+        """Keeps the states' values and ends their graph: from here on no gradient flows into earlier calls."""
         for name, state in self.states().items():
             setattr(self, name, state.detach())
 
@@ -134,7 +135,7 @@ def _layers(model: nn.Module) -> list[Any]:
 def reset_states(model: nn.Module) -> None:
     """Resets the states of all layers in a model, itself included: ours, and sinabs' own if there are any.
 
-    sinabs.reset_states passes over our layers, for they are not of its classes.
+    sinabs.reset_states ignores our layers, because they are not of its classes.
     """
     for layer in _layers(model):
         layer.reset_states()
@@ -144,7 +145,7 @@ def zero_grad(model: nn.Module) -> None:
     """Zeroes the gradients of all layers with state in a model and detaches their states: ours, and sinabs' own if
     there are any.
 
-    sinabs.zero_grad passes over our layers, for they are not of its classes.
+    sinabs.zero_grad ignores our layers, because they are not of its classes.
     """
     for layer in _layers(model):
         layer.zero_grad()
