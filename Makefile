@@ -21,11 +21,13 @@ ifeq ($(TORCH),installed)
 RUN := $(PYTHON)
 READY :=
 CHOSEN :=
+PARALLEL :=
 BUILT := build/built-with-installed
 else
 RUN := $(VENV)/bin/python
 READY := $(VENV)/ready
 CHOSEN := $(VENV)/torch
+PARALLEL := -n auto --dist loadfile
 BUILT := build/built-with-venv
 endif
 
@@ -41,7 +43,7 @@ $(VENV)/torch: FORCE
 
 $(VENV)/ready: pyproject.toml Makefile $(VENV)/torch
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet "$(TORCH)" "setuptools>=77" ninja numpy pytest hypothesis scikit-learn matplotlib tqdm
+	$(VENV)/bin/python -m pip install --quiet "$(TORCH)" "setuptools>=77" ninja numpy pytest pytest-xdist hypothesis scikit-learn matplotlib tqdm
 	touch $@
 
 # It does not depend on the time of the environment, because a new pyproject.toml need not rebuild the kernels. There is
@@ -50,12 +52,15 @@ $(BUILT): $(SOURCES) $(CHOSEN) | $(READY)
 	$(RUN) setup.py --quiet build_ext --inplace
 	mkdir -p build && rm -f build/built-with-* && touch $@
 
+# A process for each core; they share the cores, so that their threads must not spin.
+test test-long: export OMP_WAIT_POLICY ?= passive
+
 test: $(READY) $(BUILT)
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest $(PARALLEL) $(ARGS)
 
 # Every case with every surrogate, and five times as many random calls.
 test-long: $(READY) $(BUILT)
-	TORCH_LIF_TESTS=long $(RUN) -m pytest tests/test_exact.py tests/test_gradients.py $(ARGS)
+	TORCH_LIF_TESTS=long $(RUN) -m pytest tests/test_exact.py tests/test_gradients.py $(PARALLEL) $(ARGS)
 
 # Breaks the C sources in some sixty places, one at a time: the tests have to notice each.
 mutate: $(READY) $(BUILT)

@@ -152,9 +152,7 @@ CASES = [
     ),
     _alif("alif-recurrent", True, recurrent=True, more=("min_v",), max_spikes=2, threshold_gradient=False),
     _euler("euler", ("leak", "reset_value")),
-    _euler(
-        "euler-refractory", ("leak", "reset_value", "refractory", "bias"), ("noise",), synapse_update="membrane_first"
-    ),
+    _euler("euler-refractory", ("leak", "reset_value", "refractory", "bias"), ("noise",), synapse_update="input_first"),
     _euler(
         "euler-iaf",
         ("reset_value", "refractory", "bias"),
@@ -165,7 +163,7 @@ CASES = [
     _euler("euler-measured", ("leak", "reset_value", "refractory"), ("noise", "spikes_hw", "membrane_hw")),
     _euler("euler-measured-spikes", ("leak", "reset_value"), ("spikes_hw",), reset_gradient=True),
     _euler(
-        "euler-recurrent", ("leak", "reset_value"), recurrent=True, synapse_update="membrane_first", reset_gradient=True
+        "euler-recurrent", ("leak", "reset_value"), recurrent=True, synapse_update="input_first", reset_gradient=True
     ),
     _li("li"),
     _li("li-measured", ("noise", "membrane_hw"), ("bias",), synapse_update="membrane_first_increment"),

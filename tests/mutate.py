@@ -57,6 +57,7 @@ class Mutation(NamedTuple):
 
 M = Mutation
 MUTATIONS = [
+    M("neuron/lif.h", "step_masked(", "step_masked("),  # nothing changed: this one has to survive
     # A dropped term, a sign, an order of rounding, a wrong constant: the neurons.
     M(
         "neuron/lif.h",
@@ -187,12 +188,12 @@ def build(number: int, mutation: Mutation, here: Path) -> str:
     """Makes the mutant in `here`; what is wrong with it, or nothing."""
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     for name in tracked:
-        if (ROOT / name).exists() and not name.endswith(".png"):
+        if (ROOT / name).exists():
             (here / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, here / name)
     source = here / "csrc" / mutation.file
     text = source.read_text()
-    if text.count(mutation.old) != 1:
+    if mutation.old != mutation.new and text.count(mutation.old) != 1:
         return f"{mutation.old!r} is found {text.count(mutation.old)} times in {mutation.file}"
     source.write_text(text.replace(mutation.old, mutation.new))
 
@@ -279,7 +280,7 @@ def main() -> int:
     survived = 0
     with ThreadPoolExecutor(args.workers) as pool:
         for number, mutation, verdict, seconds in pool.map(run, jobs):
-            survived += not verdict.startswith("killed")
+            survived += verdict.startswith("killed") == (number == 0)
             print(f"{number:3} {seconds:5.0f} s  {mutation.file}: {mutation.new!r}\n      {verdict}", flush=True)
     print(f"{len(jobs)} mutants, {survived} survived")
     return bool(survived)

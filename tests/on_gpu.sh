@@ -21,16 +21,16 @@ part() { # part NAME COMMAND...: runs it, keeps its log, says how it went
 suite() { # the whole suite, in shards side by side, for most of it waits for launches
   export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
   local run=("$python" -m pytest -q --maxfail=20 --durations=5 -p no:cacheprovider) pids=() pid
-  part suite-same-bits "${run[@]}" tests/test_gradients.py -k "same_bits" & pids+=($!)
-  part suite-float64 "${run[@]}" tests/test_gradients.py -k "float64" & pids+=($!)
-  part suite-float32 "${run[@]}" tests/test_gradients.py -k "float32 or half" & pids+=($!)
-  part suite-random "${run[@]}" tests/test_gradients.py -k "random" & pids+=($!)
-  part suite-gradients "${run[@]}" tests/test_gradients.py -k "not (same_bits or float64 or float32 or half or random)" & pids+=($!)
+  part suite-same-bits "${run[@]}" tests/test_gradients.py -k "same_bits or random" & pids+=($!)
+  part suite-gradients "${run[@]}" tests/test_gradients.py -k "not (same_bits or random)" & pids+=($!)
+  part suite-benchmarks "${run[@]}" tests/test_benchmarks*.py & pids+=($!)
+  part suite-fuzz "${run[@]}" tests/test_fuzz.py tests/test_memory.py tests/test_streaming.py & pids+=($!)
   part suite-exact "${run[@]}" tests/test_exact.py tests/test_surrogates.py & pids+=($!)
   part suite-pytorch "${run[@]}" tests/test_pytorch.py tests/test_layouts.py & pids+=($!)
   part suite-common-case "${run[@]}" tests/test_common_case.py & pids+=($!)
   part suite-compat "${run[@]}" tests/test_compat*.py & pids+=($!)
-  part suite-rest "${run[@]}" tests --ignore-glob="tests/test_compat*" --ignore=tests/test_common_case.py --ignore=tests/test_exact.py \
+  part suite-rest "${run[@]}" tests --ignore-glob="tests/test_compat*" --ignore-glob="tests/test_benchmarks*" \
+    --ignore=tests/test_fuzz.py --ignore=tests/test_memory.py --ignore=tests/test_streaming.py --ignore=tests/test_common_case.py --ignore=tests/test_exact.py \
     --ignore=tests/test_gradients.py --ignore=tests/test_layouts.py --ignore=tests/test_pytorch.py --ignore=tests/test_surrogates.py & pids+=($!)
   for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
 }

@@ -71,7 +71,7 @@ def test_step_backward_needs_no_more_than_what_was_kept(neuron, precision, tmp_p
 def test_every_half_number_is_read_and_written(dtype, target):
     """All 65536 of them through an integrator that passes its input on."""
     x = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(dtype).to(target)
-    out = lif.functional.li(x.reshape(1, 1, -1), rate_mem=1.0, rate_syn=0.0).v.flatten()
+    out = lif.functional.li(x.reshape(1, 1, -1), rate_mem=1.0, rate_syn=0.0, synapse_update="input_first").v.flatten()
     assert torch.equal(out.isnan(), x.isnan())
     assert torch.equal(out[~x.isnan()], x[~x.isnan()])
 
@@ -85,7 +85,8 @@ def test_rounding_to_half_is_pytorch_s(dtype, target):
     )
     x = bits.view(dtype).to(target)
     # v = 0 + 1 * ((0 - v) + i), and i is the sum of the inputs: after two steps (x0 + x1) in float32
-    out = lif.functional.li(x.transpose(0, 1), rate_mem=torch.tensor(1.0, device=target), rate_syn=0.0).v
+    one = torch.tensor(1.0, device=target)
+    out = lif.functional.li(x.transpose(0, 1), rate_mem=one, rate_syn=0.0, synapse_update="input_first").v
     j = x[0].float() + x[1].float()
     v = x[0].float() + (-x[0].float() + j)
     expected = v.to(dtype)

@@ -32,7 +32,10 @@ R = TypeVar("R")
 def _by_the_loop(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def reference(*args: P.args, **kwargs: P.kwargs) -> R:
-        kwargs["backend"] = "loop"
+        if kwargs.setdefault("backend", "loop") != "loop":
+            raise ValueError(
+                f"reference: backend is {kwargs['backend']!r}, expected 'loop'; torch_lif.functional has both"
+            )
         return function(*args, **kwargs)
 
     return reference

@@ -609,11 +609,9 @@ static int launch_stream(const lif_args *a, lif_stream on, bool backward) {
     if (a->options.surrogate == STEP_PWL)
       return start_stream_backward<SYN, STEP_PWL, true, LAYOUT>(a, on);
   }
-#if NEURON_SPIKING
-  return start_stream_backward<SYN, ANY, false, LAYOUT>(a, on);
-#else
-  return (int)cudaErrorInvalidValue;
-#endif
+  /* What does not spike has no surrogate, and no slope to switch to. */
+  constexpr int SURROGATE = NEURON_SPIKING ? (int)ANY : NEURON_LIBRARY_SURROGATE;
+  return start_stream_backward<SYN, SURROGATE, false, LAYOUT>(a, on);
 }
 
 template <int SYN, bool COMMON>

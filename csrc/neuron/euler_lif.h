@@ -42,8 +42,8 @@
 #define NEURON_KEPT(FIELD) \
   FIELD(v) FIELD(mute) /* membrane potential before the reset; whether it is refractory */
 #define NEURON_OPTIONS(OPTION) OPTION(synapse_update) OPTION(leaky) OPTION(reset_gradient)
-#define NEURON_COMMON(OPTION_IS, LEFT_OUT)       \
-  OPTION_IS(synapse_update, SYNAPSE_INPUT_FIRST) \
+#define NEURON_COMMON(OPTION_IS, LEFT_OUT)          \
+  OPTION_IS(synapse_update, SYNAPSE_MEMBRANE_FIRST) \
   OPTION_IS(leaky, 1) OPTION_IS(reset_gradient, 0) LEFT_OUT(bias)
 
 NEURON_STRUCTS

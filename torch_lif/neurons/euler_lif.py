@@ -65,7 +65,7 @@ def euler_lif(
     membrane_hw: Tensor | None = None,
     w_rec: Tensor | None = None,
     b_rec: Tensor | None = None,
-    synapse_update: str = "input_first",
+    synapse_update: str = "membrane_first",
     leaky: bool = True,
     reset_gradient: bool = False,
     surrogate: Surrogate = DEFAULT,
@@ -118,10 +118,11 @@ def euler_lif(
             none.
         w_rec: recurrent weights (N, N) from neuron to neuron, N being the product of the neurons' shape. Default: none.
         b_rec: bias (N,) of the recurrent input. Default: none.
-        synapse_update: what a step updates first. "input_first": the input of a step reaches the membrane in the same
-            step (norse: j = (i + x) + rec; i = j + (-rate_syn) * j). "membrane_first": it does so one step later
-            (hxtorch's LIF, as above). "membrane_first_increment": the same, but rounded differently (hxtorch's IAF: i =
-            ((i + (-rate_syn) * i) + x) + rec). Default: "input_first".
+        synapse_update: what a step updates first. "membrane_first": membrane and current both follow from the state
+            before the step, as forward Euler has it, so that an input reaches the membrane one step later (hxtorch's
+            LIF, as above). "membrane_first_increment": the same, but rounded differently (hxtorch's IAF: i = ((i +
+            (-rate_syn) * i) + x) + rec). "input_first": the input of a step reaches the membrane in the same step
+            (norse: j = (i + x) + rec; i = j + (-rate_syn) * j). Default: "membrane_first".
         leaky: whether the membrane leaks. Default: True.
         reset_gradient: whether a gradient flows through z in the reset. Default: False (detached).
         surrogate: replaces the spike's derivative. Default: SuperSpike(10).
@@ -209,7 +210,7 @@ class EulerLIF(SpikingNeuron[EulerLIFResult]):
             0 means the same.
         leaky: whether the membrane leaks. Default: True.
         synapse_update: "input_first", "membrane_first" or "membrane_first_increment": whether an input reaches the
-            membrane in its own step or one step later. Default: "input_first".
+            membrane in its own step or one step later. Default: "membrane_first".
         reset_gradient: whether a gradient flows through the spike in the reset. Default: False.
         bias: added to the membrane in each step. Default: None, no such parameter.
         noise_std: standard deviation, after one second, of the noise that a call adds to the membrane. Per step it is
@@ -257,7 +258,7 @@ class EulerLIF(SpikingNeuron[EulerLIFResult]):
         reset_value: Value | None = None,
         refractory_time: Value | None = None,
         leaky: bool = True,
-        synapse_update: str = "input_first",
+        synapse_update: str = "membrane_first",
         reset_gradient: bool = False,
         bias: Value | None = None,
         noise_std: float = 0.0,

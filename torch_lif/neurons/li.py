@@ -50,7 +50,7 @@ def li(
     bias: Tensor | float | None = None,
     noise: Tensor | None = None,
     membrane_hw: Tensor | None = None,
-    synapse_update: str = "input_first",
+    synapse_update: str = "membrane_first",
     state: Sequence[Tensor | None] | None = None,
     record: Sequence[str] = (),
     batch_first: bool = True,
@@ -61,9 +61,8 @@ def li(
 
     Each time step computes, in this order of operations::
 
-        j = i + x                                                 synapse_update="input_first"
-        v = ((v + rate_mem * ((leak - v) + j)) + noise) + bias
-        i = j + (-rate_syn) * j
+        v = ((v + rate_mem * ((leak - v) + i)) + noise) + bias    with the current i before this step
+        i = i * (1 - rate_syn) + x                                by `synapse_update`: see below
 
     float32 and float64 results are those of `torch_lif.reference.li` bit for bit. Source: norse's li_feed_forward_step
     (forward Euler), where rate = dt * tau_inv; hxtorch's cuba_li_integration, where the input reaches the membrane one
@@ -80,10 +79,11 @@ def li(
         noise: added to the membrane in each step; laid out as the output. Default: none.
         membrane_hw: measured membrane potential, laid out as the output, that replaces v in every step. Gradients go to
             the computed v as if nothing had been replaced. Default: none.
-        synapse_update: what a step updates first. "input_first": the input of a step reaches the membrane in the same
-            step (norse, as above). "membrane_first": it does so one step later (hxtorch's LIF: j = i; i = i * (1 -
-            rate_syn) + x). "membrane_first_increment": the same, but rounded differently (hxtorch's LI: i = (i +
-            (-rate_syn) * i) + x). Default: "input_first".
+        synapse_update: what a step updates first. "membrane_first": membrane and current both follow from the state
+            before the step, as forward Euler has it, so that an input reaches the membrane one step later (as above).
+            "membrane_first_increment": the same, but rounded differently (hxtorch's LI: i = (i + (-rate_syn) * i) +
+            x). "input_first": the input of a step reaches the membrane in the same step (norse: j = i + x; i = j +
+            (-rate_syn) * j). Default: "membrane_first".
         state: initial (v, i), or an `LIState`; None, or an entry that is None, starts at zero.
         record: names out of "v", "i" whose value after each step is returned too.
         batch_first: False for x of (time, batch, ...). Default: True.
@@ -142,7 +142,7 @@ class LI(Neuron[LIResult]):
         noise_std: standard deviation, after one second, of the noise that a call adds to the membrane. Per step it is
             noise_std * sqrt(dt). Default: 0.
         synapse_update: "input_first", "membrane_first" or "membrane_first_increment": whether an input reaches the
-            membrane in its own step or one step later. Default: "input_first".
+            membrane in its own step or one step later. Default: "membrane_first".
         memory: what is kept from the forward for the backward: see `torch_lif.functional.li`. Default: the least
             possible.
         dt: time step in seconds. Default: 1e-3.
@@ -174,7 +174,7 @@ class LI(Neuron[LIResult]):
         leak: Value | None = None,
         bias: Value | None = None,
         noise_std: float = 0.0,
-        synapse_update: str = "input_first",
+        synapse_update: str = "membrane_first",
         memory: str | None = None,
         dt: float = 1e-3,
         trainable: Iterable[str] | bool = (),

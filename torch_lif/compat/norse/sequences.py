@@ -32,6 +32,7 @@ def li_all(op: str, x: Any, state: Any, p: Any, dt: float, record_states: bool =
         x,
         **rates(op, p, dt, x, shape),
         leak=parameter(op, p, "v_leak", x, shape),
+        synapse_update="input_first",
         state=[None if s is None else s[None] for s in first],
         record=("v", "i") if record_states else (),
         batch_first=False,
