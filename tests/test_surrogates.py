@@ -2,6 +2,7 @@
 docs."""
 
 import dataclasses
+import inspect
 from pathlib import Path
 
 import pytest
@@ -190,3 +191,11 @@ def test_exponential_of_the_kernels_far_out(dtype, lowest, target):
     assert 1 <= smallest / torch.finfo(dtype).tiny < 1.02
     assert zeros == [0.0] * 4
     assert undefined != undefined
+
+
+def test_the_default_is_a_constant_of_the_kernels():
+    """Kernels have the default surrogate compiled in: another default would run in slower ones."""
+    header = (Path(__file__).parent.parent / "csrc" / "neuron" / "surrogate.h").read_text()
+    assert f"#define LIF_DEFAULT_SURROGATE LIF_SURROGATE_{lif.surrogate.DEFAULT.name}\n" in header
+    for function in (lif.functional.lif, lif.functional.alif, lif.functional.euler_lif, lif.LIF, lif.CubaLIF, lif.ALIF):
+        assert inspect.signature(function).parameters["surrogate"].default is lif.surrogate.DEFAULT
