@@ -98,7 +98,11 @@ MUTATIONS = [
         "return v - threshold >= REAL(0) ? REAL(1) : REAL(0);",
         "return v - threshold > REAL(0) ? REAL(1) : REAL(0);",
     ),
-    M("neuron/spike.h", "if (o->few) return v >= threshold ? v - threshold", "if (o->few) return v >= threshold ? v"),
+    M(
+        "neuron/spike.h",
+        "if (o->few) return v >= threshold ? v - threshold",
+        "if (o->few) return v >= threshold ? v - REAL(2) * threshold",
+    ),
     M("neuron/spike.h", "real_trunc(v / threshold)", "real_floor(v / threshold + REAL(0.5))"),
     M(
         "neuron/surrogate.h",
