@@ -131,7 +131,11 @@ MUTATIONS = [
     M("neuron/real.h", "4.16666666665300511e-2", "4.16666667665300511e-2"),
     # How time and memory are walked on the CPU.
     M("cpu/loop.c", "LIF_NATIVE, t / a->checkpoint_interval,", "LIF_NATIVE, (t + 1) / a->checkpoint_interval,"),
-    M("cpu/loop.c", "to[n * tile->a->mask.n] = tile->mask[n]", "to[n] = tile->mask[n]"),
+    M(
+        "cpu/loop.c",
+        "row_offset(&tile->a->mask, t / LIF_MASK_STEPS,",
+        "row_offset(&tile->a->mask, (t + 1) / LIF_MASK_STEPS,",
+    ),
     M("cpu/loop.c", "sum[n] += g[n];", "sum[n] = g[n];"),
     M("cpu/loop.c", "(const real *)rec->bias, tile->rec);", "NULL, tile->rec);"),
     M("cpu/loop.c", "r->out.at[n] + tile->spikes[n]", "r->out.at[n]"),
