@@ -197,5 +197,13 @@ def test_the_default_is_a_constant_of_the_kernels():
     """Kernels have the default surrogate compiled in: another default would run in slower ones."""
     header = (Path(__file__).parent.parent / "csrc" / "neuron" / "surrogate.h").read_text()
     assert f"#define LIF_DEFAULT_SURROGATE LIF_SURROGATE_{lif.surrogate.DEFAULT.name}\n" in header
-    for function in (lif.functional.lif, lif.functional.alif, lif.functional.euler_lif, lif.LIF, lif.CubaLIF, lif.ALIF):
+    for function in (
+        lif.functional.lif,
+        lif.functional.alif,
+        lif.functional.euler_lif,
+        lif.LIF,
+        lif.CubaLIF,
+        lif.ALIF,
+        lif.EulerLIF,
+    ):
         assert inspect.signature(function).parameters["surrogate"].default is lif.surrogate.DEFAULT
