@@ -316,3 +316,12 @@ def test_torch_func_is_refused():
 def test_unknown_instruction_set():
     with pytest.raises(ValueError, match="the instruction set is 'mmx', expected one that was built"):
         lif._C.set_instruction_set("mmx")
+
+
+@pytest.mark.parametrize("where", [lif.functional, lif.reference])
+def test_an_input_of_another_shape_is_not_broadcast(where):
+    for noise in (torch.zeros(2, 5, 1), torch.zeros(6), torch.zeros(5, 2, 6)):
+        with pytest.raises(
+            ValueError, match=r"li: noise has shape .* expected \(2, 5, 6\) with x of shape \(2, 5, 6\)"
+        ):
+            where.li(torch.rand(2, 5, 6), rate_mem=0.1, rate_syn=0.2, noise=noise)
