@@ -285,10 +285,10 @@ def loop(
     w_rec, b_rec, spikes = params.get("w_rec"), params.get("b_rec"), first.get("spikes")
 
     layout = (*x.shape[:2], *neurons)
-    for key, given_input in inputs.items():
-        if key != "x" and given_input is not None and given_input.shape != layout:  # PyTorch would broadcast it
+    for key, beside in inputs.items():
+        if key != "x" and beside is not None and beside.shape != layout:  # PyTorch would broadcast it
             raise ValueError(
-                f"{name}: {key} has shape {tuple(given_input.shape)}, expected {layout} with x of shape {tuple(x.shape)}"
+                f"{name}: {key} has shape {tuple(beside.shape)}, expected {layout} with x of shape {tuple(x.shape)}"
             )
 
     # Unbound once: indexing x[t] in the loop would make its backward quadratic in the number of steps.
