@@ -71,15 +71,15 @@ def _constants(kind: _Kind, dt: float, dtype: torch.dtype, *numbers: float) -> t
 
 
 def _simple(kind: _Kind, x: Tensor, v: Any, i: Any, p: Any, dt: float) -> Any:
-    """The kernel's parameters for what most cells are given: everything on the CPU, states as they were returned, each
-    parameter one number in x's dtype and without gradient. None in every other case, and so for every wrong
-    argument."""
+    """The kernel's parameters, on the CPU, for what most cells are given: states as they were returned, on x's device,
+    each parameter one number on the CPU, in x's dtype and without gradient. None in every other case, and so for every
+    wrong argument."""
     dtype, shape = x.dtype, x.shape
     if (
         torch.compiler.is_compiling()
         or type(v) is not Tensor
         or type(i) is not Tensor
-        or not (x.is_cpu and v.is_cpu and i.is_cpu)
+        or not (x.device == v.device == i.device)
         or not (v.dtype is i.dtype is dtype)
         or (dtype is not torch.float32 and dtype is not torch.float64)
         or not (v.shape == i.shape == shape)
@@ -148,7 +148,7 @@ def _states(state: Any, p: Any, x: Tensor) -> tuple[Any, Any]:
     if state is not None:
         return getattr(state, "v", None), getattr(state, "i", None)
     rest = getattr(p, "v_leak", None)
-    if torch.compiler.is_compiling() or not isinstance(rest, Tensor) or rest.dim() or not (rest.is_cpu and x.is_cpu):
+    if torch.compiler.is_compiling() or not isinstance(rest, Tensor) or rest.dim() or not rest.is_cpu:
         return None, None
     return torch.full_like(x, rest.item(), requires_grad=False), torch.zeros_like(x, requires_grad=False)
 
@@ -168,10 +168,11 @@ def li_one(op: str, x: Any, state: Any, p: Any, dt: float, checked: bool = False
         out, v, i, *_ = _any(LI_KIND, op, x, v, i, p, dt, None)
         # The output is v itself. If they were two tensors, the backward pass would add up their gradients.
         return v if v.dtype is x.dtype else out.squeeze(0), LIState(v, i)
-    if not torch.is_grad_enabled() and x.numel() < IN_PYTORCH:
+    if x.is_cpu and not torch.is_grad_enabled() and x.numel() < IN_PYTORCH:
         _, v, i, *_ = _call(LI_KIND, x, v, i, params, None)
         return v, LIState(v, i)
-    # norse's operations. A graph of them takes less time than the kernel's node does for one step.
+    # norse's operations. A graph of them takes less time than the kernel's node does for one step; on a GPU they take
+    # the parameters as numbers from the CPU, while the kernel would need a copy of each.
     rate_mem, rate_syn, leak, _ = params  # no bias
     j = i + x
     v = (leak - v).add_(j).mul_(rate_mem).add_(v)
@@ -181,7 +182,7 @@ def li_one(op: str, x: Any, state: Any, p: Any, dt: float, checked: bool = False
 def lif_one(op: str, x: Any, state: Any, p: Any, dt: float) -> tuple[Tensor, LIFFeedForwardState]:
     dt, x, rule = check_dt(op, dt), current(op, x, state, 0), surrogate(op, p)
     v, i = _states(state, p, x)
-    params = _simple(LIF_KIND, x, v, i, p, dt)
+    params = _simple(LIF_KIND, x, v, i, p, dt) if x.is_cpu else None
     if params is None:
         v, i = (None, None) if state is None else initial(op, state, ("v", "i"), None, x, x.shape)
         z, v, i, *_ = _any(LIF_KIND, op, x, v, i, p, dt, rule)
@@ -249,7 +250,7 @@ def lif_recurrent_one(
         z, v, i = cast(list[Tensor], initial(op, state, ("z", "v", "i"), None, x, x.shape))
         i = i + x
     x, rule = _recurrent_input(z, weights, autapses), surrogate(op, p)
-    params = _simple(DETACHED_KIND, x, v, i, p, dt)
+    params = _simple(DETACHED_KIND, x, v, i, p, dt) if x.is_cpu else None
     if params is None:
         out, v, i, *_ = _any(DETACHED_KIND, op, x, v, i, p, dt, rule)
     else:
