@@ -17,25 +17,25 @@ from torch_lif.surrogate import SingleExponential, StepPWL, SuperSpike, Surrogat
 
 LEGEND = (
     "T time steps, B batch, N neurons, X inputs per neuron, W state values per neuron, e bytes of an element of x, "
-    "s bytes of a state value (4; float64: 8), C = ceil(T/16) checkpoints (T on CUDA with more than two synapses), "
+    "s bytes of a state value (4; float64: 8), C = ceil(T/16) kept states, "
     "M bits of the mask per neuron-step (1; li: 0); parameters and their gradients, N values each, are left out"
 )
 WITH_PARAMETERS = "+parameters"
 """Behind a case's name: the gradients of all its parameters too."""
+MODULE = "+module"
+"""Behind a case's name: called from torch_lif's own module (calls.py)."""
 FORWARD = "T*B*N*(X + 1)*e + B*N*W*s"
 """Reads x; writes the output and the last state."""
 TRAINING = "T*B*N*(3*X + 2)*e + B*N*W*s*(2*C + 1)"
 """The forward writes checkpoints too; the backward reads x, the output's gradient and the checkpoints, and writes x's
 gradient."""
-SAVED = "T*B*N*(3*X + 2)*e + B*N*W*s*(2*T + 1)"
-"""As TRAINING, with a state for every step."""
 MASKED = "T*B*N*(2*X + 2)*e + T*B*N*M/4 + B*N*W*s"
 """The forward writes a bit per neuron-step, or none; the backward reads them and the output's gradient, but not x, and
 writes x's."""
-MODES = {"recompute": TRAINING, "save": SAVED, "mask": MASKED}
+MODES = {"recompute": TRAINING, "mask": MASKED}
 """Fewest bytes of a training call, by what the backward finds of the forward: names as of the functions' argument
 `memory`."""
-KEPT = {"recompute": "B*N*W*s*C", "save": "B*N*W*s*T", "mask": "T*B*N*M/8"}
+KEPT = {"recompute": "B*N*W*s*C", "mask": "T*B*N*M/8"}
 """Bytes that the forward leaves to the backward, beside x (with the mask it is not read): the part of MODES written
 once and read once."""
 MODE_OF_OTHERS = "recompute"
@@ -81,7 +81,7 @@ class Case:
     states: int
     order: int = 1
     synapses: int = 0
-    modes: tuple[str, ...] = ("recompute", "save")
+    modes: tuple[str, ...] = ("recompute",)
     trainable: bool = False
     surrogate: Surrogate | None = None
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -134,7 +134,6 @@ class Case:
         return self.evaluate(self.formula(pass_name, mode), shape, dtype, device)
 
     def evaluate(self, formula: str, shape: Shape, dtype: torch.dtype, device: str) -> int:
-        interval = 1 if device == "cuda" and self.synapses > 2 else 16  # choose_memory() of csrc/ops/kernels.cpp
         values = {
             "T": shape.steps,
             "B": shape.batch,
@@ -143,7 +142,7 @@ class Case:
             "W": self.states,
             "e": dtype.itemsize,
             "s": 8 if dtype == torch.float64 else 4,
-            "C": -(-shape.steps // interval),
+            "C": -(-shape.steps // 16),
             "M": int(self.spiking),
         }
         return int(eval(formula, {"__builtins__": {}}, values))  # evaluated, so that what is printed is what is used

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -75,11 +75,11 @@ def seconds(text: str) -> float:
     return value
 
 
-def add_timing_options(p: argparse.ArgumentParser) -> None:
-    """Options of all that measures."""
+def add_timing_options(p: argparse.ArgumentParser, full: Mapping[str, Budget] = FULL) -> None:
+    """Options of all that measures. full: the budgets without --quick."""
     budgets = {}
     for name in Budget._fields:
-        cpu, cuda, quick = (getattr(budget, name) for budget in (FULL["cpu"], FULL["cuda"], QUICK))
+        cpu, cuda, quick = (getattr(budget, name) for budget in (full["cpu"], full["cuda"], QUICK))
         budgets[name] = f"{cpu} (GPU: {cuda}; --quick: {quick})"
     p.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda if there is one")
     p.add_argument("--threads", type=int, help="CPU threads, default: PyTorch's")
@@ -217,7 +217,7 @@ def takes_long(contender: Contender, a: argparse.Namespace, device: str) -> bool
     return device in contender.on_request or (a.quick and bool(contender.on_request or peers.elsewhere(contender.name)))
 
 
-def meter_for(p: argparse.ArgumentParser, a: argparse.Namespace) -> Meter:
+def meter_for(p: argparse.ArgumentParser, a: argparse.Namespace, full: Mapping[str, Budget] = FULL) -> Meter:
     device = a.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and not torch.cuda.is_available():
         p.error("--device cuda, but PyTorch finds no GPU")
@@ -228,7 +228,7 @@ def meter_for(p: argparse.ArgumentParser, a: argparse.Namespace) -> Meter:
     if a.keep_memory and device == "cpu":
         keep_memory()
     given = {name: getattr(a, name) for name in Budget._fields if getattr(a, name) is not None}
-    return Meter(device, (QUICK if a.quick else FULL[device])._replace(**given))
+    return Meter(device, (QUICK if a.quick else full[device])._replace(**given))
 
 
 def chosen_cases(p: argparse.ArgumentParser, a: argparse.Namespace) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
 import functools
@@ -121,6 +122,7 @@ class Meter:
         self.cache = cache_bytes(device)
         size = min(max(2 * self.cache, FLUSH_LEAST[device]), FLUSH_MOST)
         self._buffer = torch.ones(size // 4, device=device)  # written, for untouched memory reads as one page of zeros
+        self._abandoned: list[torch.cuda.CUDAGraph] = []
 
     @property
     def flush_bytes(self) -> int:
@@ -176,17 +178,32 @@ class Meter:
         return (time.perf_counter() - begin) / count
 
     def replay(self, call: Call) -> tuple[Call, object]:
-        """A call that replays a CUDA graph of `call`, and where its results lie."""
+        """A call that replays a CUDA graph of `call`, and where its results lie. An error if no graph can hold the
+        call; other calls can still be captured then."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(2):
                 call()
         torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            results = call()
+        graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
+        try:
+            # If the end of the capture fails, PyTorch leaves the capture's stream current: hence the stream outside.
+            with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph, pool=pool):
+                results = call()
+        except Exception:
+            self._abandon(graph, pool)
+            raise
         return graph.replay, results
+
+    def _abandon(self, graph: torch.cuda.CUDAGraph, pool: tuple[int, int]) -> None:
+        """Ends what the end of a failed capture leaves open: PyTorch's allocator would take the capture to go on, and
+        refuse to give memory back and to begin another one. An error here means that nothing was left open."""
+        with contextlib.suppress(RuntimeError):
+            device = torch.cuda.current_device()
+            torch._C._cuda_endAllocateToPool(device, pool)
+            self._abandoned.append(graph)  # the allocators may still ask it whether a stream is being captured
+            torch._C._cuda_releasePool(device, pool)
 
     def measure(self, call: Call, held: int = 0, replayed: bool = False) -> Measurement:
         """held: bytes of the call's inputs. replayed: the call is a graph's replay: its memory is the graph's, no host

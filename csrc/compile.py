@@ -41,6 +41,11 @@ def neurons() -> list[str]:
     return re.findall(r"^\s+NEURON\((\w+)\)", (CSRC / "neuron" / "neurons.h").read_text(), re.MULTILINE)
 
 
+def loops() -> list[tuple[str, str]]:
+    """The neurons and numbers of synapses for which there are loops, read from csrc/neuron/neurons.h."""
+    return re.findall(r"^\s+LOOP\((\w+), (\d+)\)", (CSRC / "neuron" / "neurons.h").read_text(), re.MULTILINE)
+
+
 def c_compiler() -> list[str]:
     return shlex.split(os.environ.get("CC", "cc"))
 
@@ -64,11 +69,13 @@ def cpu_jobs(out: Path, extra: list[str], only_baseline: bool = False) -> list[t
         return [*base, *flags, "-c", str(CSRC / source), "-o", str(out / name)], out / name
 
     jobs = []
-    for neuron in neurons():
+    for neuron, synapses in loops():
         for isa, isa_flags in INSTRUCTION_SETS.items() if x86 else [("baseline", [])]:
             for bits in (32, 64):
-                flags = [*isa_flags, f"-DNEURON={neuron}", f"-DLIF_REAL={bits}", f"-DLIF_ISA={isa}"]
-                jobs.append(job("cpu/loop.c", f"loop_{neuron}_{bits}_{isa}.o", flags))
+                flags = [*isa_flags, f"-DNEURON={neuron}", f"-DLIF_SYNAPSES={synapses}"]
+                flags += [f"-DLIF_REAL={bits}", f"-DLIF_ISA={isa}"]
+                jobs.append(job("cpu/loop.c", f"loop_{neuron}_{synapses}_{bits}_{isa}.o", flags))
+    for neuron in neurons():
         jobs.append(job("neuron/describe.c", f"describe_{neuron}.o", [f"-DNEURON={neuron}"]))
     jobs.append(job("cpu/dispatch.c", "dispatch.o", []))
     jobs.append(job("cpu/reduce.c", "reduce.o", []))
@@ -86,10 +93,11 @@ def cuda_jobs(out: Path, nvcc: str, architectures: list[str]) -> list[tuple[list
             targets.append(f"-gencode=arch=compute_{number},code=compute_{number}")
     base = [nvcc, "-std=c++17", "-O3", *EXACT_CUDA, *targets, "-Xcompiler", "-fPIC", f"-I{CSRC / 'neuron'}"]
     jobs = []
-    for neuron in neurons():
+    for neuron, synapses in loops():
         for storage, bits in STORAGES.items():
-            target = out / f"cuda_{neuron}_{storage}.o"
-            flags = [f"-DNEURON={neuron}", f"-DLIF_REAL={bits}", f"-DLIF_STORAGE={storage}"]
+            target = out / f"cuda_{neuron}_{synapses}_{storage}.o"
+            flags = [f"-DNEURON={neuron}", f"-DLIF_SYNAPSES={synapses}"]
+            flags += [f"-DLIF_REAL={bits}", f"-DLIF_STORAGE={storage}"]
             jobs.append(([*base, *flags, "-c", str(CSRC / "cuda" / "loop.cu"), "-o", str(target)], target))
     target = out / "cuda_reduce.o"
     jobs.append(([*base, "-c", str(CSRC / "cuda" / "reduce.cu"), "-o", str(target)], target))
@@ -100,15 +108,20 @@ def cuda_jobs(out: Path, nvcc: str, architectures: list[str]) -> list[tuple[list
 
 
 def compile_all(jobs: list[tuple[list[str], Path]]) -> list[str]:
-    """Runs the jobs whose object is older than any source or whose command has changed; returns the objects."""
-    sources = [path for folder in ("neuron", "cpu", "cuda") for path in (CSRC / folder).iterdir()]
-    newest = max(path.stat().st_mtime for path in sources)
+    """Runs the jobs whose object is older than any of its sources or whose command has changed; returns the objects."""
+
+    def newest_in(folder: str) -> float:
+        return max(path.stat().st_mtime for path in (CSRC / folder).iterdir())
+
+    newest = {folder: max(newest_in("neuron"), newest_in(folder)) for folder in ("neuron", "cpu", "cuda")}
 
     def run(job: tuple[list[str], Path]) -> None:
         command, target = job
+        source = Path(command[command.index("-c") + 1])
         record = target.with_suffix(".cmd")
         text = shlex.join(command)
-        if target.exists() and target.stat().st_mtime > newest and record.exists() and record.read_text() == text:
+        done = target.exists() and target.stat().st_mtime > newest[source.parent.name]
+        if done and record.exists() and record.read_text() == text:
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         print(text, flush=True)

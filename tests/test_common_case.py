@@ -71,7 +71,7 @@ def test_nothing_optional_at_all(case, shape, dtype, target):
     arguments = make(case, T, B, N, dtype=dtype, device=target, seed=34, with_inputs=False)
     for name in ("bias", "leak"):
         arguments.pop(name, None)
-    for memory in [None, *(["recompute"] if case.synapses < 3 or target == "cpu" else [])]:
+    for memory in (None, "recompute"):
         assert_records_change_nothing(case, arguments, only_sequences, memory=memory)
 
 

@@ -8,7 +8,9 @@ import pytest
 import torch
 from norse_loop import DT, STATE, B, N, T, X, assert_spikes, draw, eager, kinds, sequence, state_of
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+import torch_lif as lif
 from torch_lif.compat import norse
 
 
@@ -229,3 +231,73 @@ def test_given_weights():
     assert layer.recurrent_weights is w_rec
     with pytest.raises(ValueError, match=r"input_weights has shape \(4, 6\), expected \(6, 4\)"):
         norse.LIFRecurrentCell(4, N, input_weights=w_in.t())
+
+
+# --- parameters that are constants ---
+
+
+@pytest.mark.parametrize("write", ["fill_", "data", "numpy"])
+@pytest.mark.parametrize("kind", [norse.LIF, norse.LI, norse.LIFRecurrent, norse.LIFCell, norse.LICell])
+def test_a_value_written_into_a_parameter_counts_from_the_next_call(kind, write):
+    """Constants are looked up by their value, whatever way it was written."""
+    spiking = kind not in (norse.LI, norse.LICell)
+    p = (norse.LIFParameters if spiking else norse.LIParameters)(
+        tau_mem_inv=torch.tensor(90.0), v_leak=torch.tensor(0.0)
+    )
+    sizes = (4, N) if kind is norse.LIFRecurrent else ()
+    layer, x = kind(*sizes, p), torch.rand(T, B, 4 if sizes else N) * 6
+    x = x[0] if kind in (norse.LIFCell, norse.LICell) else x
+    before, _ = layer(x)
+    for name, value in (("v_leak", 0.3), ("tau_mem_inv", 140.0)):
+        tensor = getattr(layer.p, name)
+        if write == "fill_":
+            tensor.fill_(value)
+        elif write == "data":
+            tensor.data[...] = value
+        else:
+            tensor.numpy()[...] = value
+    expected_layer = copy.deepcopy(layer)
+    expected_layer.p = p._replace(v_leak=torch.tensor([0.3]), tau_mem_inv=torch.tensor([140.0]))  # no constants
+    after, state = layer(x)
+    expected, last = expected_layer(x)
+    assert torch.equal(after, expected)
+    assert torch.equal(state.v, last.v)
+    assert not torch.equal(state.v, before)
+
+
+@pytest.mark.parametrize("leak", [0.0, -0.0, 0.2, -0.2])
+@pytest.mark.parametrize("rows", [(2, 3), (1, 3), (2, 64), (2, 4, 16), (5,), (2, 0)])
+@kinds
+def test_constants_are_what_tensors_with_dimensions_are(spiking, leak, rows):
+    """The two ways of a layer: items as the kernel's batch, and as one item. Both with all of norse's layouts."""
+    layer = norse.LIF if spiking else norse.LI
+    make = norse.LIFParameters if spiking else norse.LIParameters
+    x = (torch.rand(T, *rows) * 6).requires_grad_()
+    found = []
+    for shape in ((), (1,)):
+        p = make(v_leak=torch.full(shape, leak), tau_mem_inv=torch.full(shape, 130.0))
+        for record_states in (False, True):
+            x.grad = None
+            out, state = layer(p, record_states=record_states)(x)
+            out, again = layer(p)(out, None if record_states else state)
+            (out.sum() + again.i.sum()).backward()
+            found.append((out, *state, *again, x.grad))
+    for one, other in zip(found[:2], found[2:], strict=True):
+        for a, b in zip(one, other, strict=True):
+            assert a.shape == b.shape
+            assert torch.equal(a, b)
+            assert torch.equal(torch.signbit(a), torch.signbit(b))
+
+
+def test_constants_outlive_the_modes_in_which_they_were_made():
+    """Not those of inference mode, nor fake ones, nor those of a transform, which a later call could not use."""
+    p = norse.LIParameters(v_leak=torch.tensor(0.123456))
+    with torch.inference_mode():
+        norse.li(torch.rand(T, B, N), p=p)
+    with FakeTensorMode():
+        lif.functional.lif(torch.rand(B, T, N), decay_mem=0.87654)
+    torch.func.functionalize(lambda x: x * lif._call.constants(x, 0.87654)[0])(torch.rand(2))
+    x = torch.rand(T, B, N, requires_grad=True)
+    norse.li(x, p=p)[0].sum().backward()
+    assert x.grad.any()
+    lif.functional.lif(x, decay_mem=0.87654).spikes.sum().backward()

@@ -7,6 +7,7 @@ import inspect
 import io
 import pickle
 import warnings
+import weakref
 
 import numpy
 import pytest
@@ -27,7 +28,7 @@ def test_state_is_kept_between_calls(tau_syn, device):
     assert torch.equal(torch.cat([parts(x[:, :13]), parts(x[:, 13:14]), parts(x[:, 14:])], 1), spikes)
     for name, buffer in whole.named_buffers():
         assert torch.equal(getattr(parts, name), buffer)
-    assert torch.equal(whole.firing_rate, spikes.sum() / spikes.numel())
+    torch.testing.assert_close(whole.firing_rate, spikes.sum() / spikes.numel())
 
 
 def test_recurrent_input_is_none_at_the_start_of_every_call():
@@ -149,6 +150,83 @@ def test_helpers_for_a_whole_model():
     model(make_input(2, 10, 3))
     sl.reset_states(recurrent)
     assert not recurrent.v_mem.any()
+
+
+# --- the firing rate, computed when it is read ---
+
+
+def test_firing_rate_takes_part_in_a_loss():
+    layer, x = sl.ALIF(**TIME_CONSTANTS), make_input(2, 10, 4, high=9.0)
+    assert not hasattr(layer, "firing_rate")
+    grads = []
+    for read in (lambda spikes: layer.firing_rate, torch.mean):
+        layer.zero_grad(set_to_none=True)
+        layer.reset_states()
+        spikes = layer(x)
+        layer.reset_states()  # ends the states' graph alone: no backward pass has gone through the call yet
+        rate = read(spikes)
+        assert 0 < rate == spikes.sum() / spikes.numel()
+        (3 * rate).backward()
+        grads.append(layer.tau_mem.grad)
+    assert grads[0]
+    assert torch.equal(*grads)
+
+
+@pytest.mark.parametrize("end", ["reset_states", "detach_states", "zero_grad"])
+def test_what_a_call_leaves_is_detached_after_its_backward_pass(end):
+    layer, x = sl.ALIF(**TIME_CONSTANTS, record_states=True), make_input(2, 10, 4, high=9.0)
+    spikes = layer(x)
+    rate, recorded = layer.firing_rate.item(), layer.recordings["v_mem"].detach()
+    getattr(layer, end)()
+    assert layer.firing_rate.requires_grad
+    assert layer.recordings["v_mem"].requires_grad
+    spikes.sum().backward()
+    getattr(layer, end)()
+    assert not layer.firing_rate.requires_grad
+    assert layer.firing_rate == rate
+    assert not any(record.requires_grad for record in layer.recordings.values())
+    assert torch.equal(layer.recordings["v_mem"], recorded)
+
+
+def test_firing_rate_of_spikes_that_were_changed():
+    layer, x = sl.ALIF(**TIME_CONSTANTS), make_input(2, 10, 4, high=9.0)
+    spikes = layer(x)
+    spikes.mul_(2)
+    with pytest.raises(
+        RuntimeError, match="the last call's spikes have been changed in place, expected them unchanged"
+    ):
+        layer.firing_rate  # noqa: B018
+    assert not hasattr(copy.deepcopy(layer), "firing_rate")
+    spikes = layer(x)
+    before = layer.firing_rate
+    spikes.mul_(2)
+    assert before > 0
+    layer.firing_rate = torch.tensor(0.25)
+    assert layer.firing_rate == 0.25
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_in_inference_a_layer_does_not_hold_its_output(mode):
+    layer, x = sl.ALIF(**TIME_CONSTANTS), make_input(2, 10, 4, high=9.0)
+    with mode():
+        spikes = layer(x)
+        expected, held = spikes.mean(), weakref.ref(spikes)
+        del spikes
+        assert held() is None
+        assert layer.firing_rate == expected
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_firing_rate_in_copies(train):
+    layer, x = sl.ALIF(**TIME_CONSTANTS), make_input(2, 10, 4, high=9.0)
+    with torch.set_grad_enabled(train):
+        layer(x)
+    stream = pickle.dumps(layer)
+    assert len(stream) < len(pickle.dumps(layer(make_input(2, 5000, 4)))), "the rate is written, not the spikes"
+    for other in (pickle.loads(stream), copy.deepcopy(layer)):
+        assert other.firing_rate.shape == ()
+        assert other.firing_rate > 0
+    assert "firing_rate" not in layer.state_dict()
 
 
 # --- the layer as an object ---

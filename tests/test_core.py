@@ -12,6 +12,7 @@ import torch
 import torch_lif as lif
 
 ROOT = Path(__file__).parent.parent
+MANY = "9"  # LIF_MANY: members that refer to numbers elsewhere
 sys.path.insert(0, str(ROOT / "csrc"))
 import compile as kernels  # noqa: E402
 
@@ -54,12 +55,13 @@ def test_c_program_under_sanitizers():
     print(done.stdout)
 
 
-@pytest.mark.parametrize("neuron", kernels.neurons())
+@pytest.mark.parametrize(("neuron", "synapses"), [loop for loop in kernels.loops() if loop[1] != MANY])
 @pytest.mark.parametrize("precision", [32, 64])
-def test_step_backward_needs_no_more_than_what_was_kept(neuron, precision, tmp_path):
+def test_step_backward_needs_no_more_than_what_was_kept(neuron, synapses, precision, tmp_path):
     """tests/c/test_kept.c: without gradients of parameters, the CUDA kernels have neither the state nor x at hand."""
     program = tmp_path / "test_kept"
-    flags = ["-std=c11", "-O1", "-Wall", "-Wextra", *kernels.EXACT_C, f"-DNEURON={neuron}", f"-DLIF_REAL={precision}"]
+    flags = ["-std=c11", "-O1", "-Wall", "-Wextra", *kernels.EXACT_C, f"-DNEURON={neuron}"]
+    flags += [f"-DLIF_SYNAPSES={synapses}", f"-DLIF_REAL={precision}"]
     source = ROOT / "tests/c/test_kept.c"
     cc = shlex.split(os.environ.get("CC", "cc"))
     subprocess.run([*cc, *flags, f"-I{ROOT / 'csrc/neuron'}", str(source), "-lm", "-o", str(program)], check=True)

@@ -69,13 +69,13 @@ def test_freed_memory(name, left):
 
 def test_freed_memory_in_the_backward_op():
     x, params = torch.rand(2, 5, 6), [torch.tensor(0.9), None, torch.tensor(1.0), None, None, None]
-    rest = ([65536.0], "step_pwl", [0.5], False, 0, True, [0, 0, 0], "", 16)
+    rest = ([65536.0], "step_pwl", [0.5], False, 0, True, [0, 0, 0], "recompute")
     kept = OPS.lif_forward([x, None], params, [None] * 3, *rest)[-1]
     only_x = [1] + [0] * 10
     with pytest.raises(ValueError, match="lif_backward: the memory of the gradient of the output has been freed"):
         OPS.lif_backward([freed(2, 5, 6), None], [x, None], params, [kept], *rest, False, only_x)
     kept.untyped_storage().resize_(0)
-    with pytest.raises(ValueError, match="lif_backward: the memory of the checkpoint of v has been freed"):
+    with pytest.raises(ValueError, match="lif_backward: the memory of the kept state v has been freed"):
         OPS.lif_backward([torch.ones(2, 5, 6), None], [x, None], params, [kept], *rest, False, only_x)
 
 
@@ -141,12 +141,12 @@ def test_nan_gradient_reaches_weights_of_silent_neurons(device):
 
 def test_record_flags_of_the_ops():
     params = [torch.tensor(0.9), None, torch.tensor(1.0), None, None, None]
-    rest = [[65536.0], "step_pwl", [0.5], False, 0, True, [0, 0, 0], ""]
+    rest = [[65536.0], "step_pwl", [0.5], False, 0, True, [0, 0, 0], "recompute"]
     only_x = [1] + [0] * 10
-    kept = OPS.lif_forward([X, None], params, [None] * 3, *rest, 16)[-1]
+    kept = OPS.lif_forward([X, None], params, [None] * 3, *rest)[-1]
 
     def backward(needs=only_x, **changes):
-        return OPS.lif_backward([torch.ones(2, 5, 6), None], [X, None], params, [kept], *rest, 16, False, needs)
+        return OPS.lif_backward([torch.ones(2, 5, 6), None], [X, None], params, [kept], *rest, False, needs)
 
     backward()
     with pytest.raises(ValueError, match="needs asks for the gradient of bias, which the call does not have"):
@@ -166,7 +166,7 @@ def test_record_flags_of_the_ops():
 def test_nested_tensors_in_the_inner_ops():
     nested = KINDS["nested"](torch.rand(2, 5, 6)).requires_grad_()
     params = [torch.tensor(0.9), None, torch.tensor(1.0), None, None, None]
-    rest = ([65536.0], "step_pwl", [0.5], False, 0, True, [0, 0, 0], "", 16)
+    rest = ([65536.0], "step_pwl", [0.5], False, 0, True, [0, 0, 0], "recompute")
     with pytest.raises(ValueError, match="x is a nested tensor"):
         OPS.lif_forward([nested, None], params, [None] * 3, *rest)
     with pytest.raises(ValueError, match="x is a nested tensor"):
@@ -184,7 +184,7 @@ def test_the_forward_op_by_itself_records_nothing(case, device, monkeypatch):
     arguments["w_rec"].requires_grad_()
     expected = case.fused(**arguments)[0]
     ((name, call),) = seen
-    out = getattr(OPS, f"{name}_forward")(*call, 1)[0]
+    out = getattr(OPS, f"{name}_forward")(*call[:-1], "save")[0]
     assert torch.equal(out, expected)
     assert not out.requires_grad
 

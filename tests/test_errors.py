@@ -257,7 +257,7 @@ def test_setting_a_leak_to_another_shape():
         ("spikes cannot be recorded: without w_rec", 9, [0, 0, 1]),
     ],
 )
-def test_op_called_drecurrent_inputtly(message, position, value):
+def test_op_called_directly(message, position, value):
     """The ops check for themselves: what reaches a pointer has been checked, whoever calls."""
     arguments = [*OP_TENSORS, *OP_REST]
     torch.ops.torch_lif.lif(*arguments)
@@ -266,32 +266,33 @@ def test_op_called_drecurrent_inputtly(message, position, value):
         torch.ops.torch_lif.lif(*arguments)
 
 
-def test_interval_of_the_inner_ops():
-    with pytest.raises(ValueError, match=r"interval is 7, expected 1, 16 or -1 \(a mask\)"):
-        torch.ops.torch_lif.lif_forward(*OP_TENSORS, *OP_REST, 7)
+def test_memory_of_the_inner_ops():
+    with pytest.raises(ValueError, match="memory is 'save', expected 'mask' or 'recompute'"):
+        torch.ops.torch_lif.lif_forward(*OP_TENSORS, *OP_REST[:-1], "save")
 
 
-def test_backward_op_called_drecurrent_inputtly():
-    out, _, checkpoint = torch.ops.torch_lif.lif_forward(*OP_TENSORS, *OP_REST, 16)
+def test_backward_op_called_directly():
+    rest = (*OP_REST[:-1], "recompute")
+    out, _, kept_v = torch.ops.torch_lif.lif_forward(*OP_TENSORS, *rest)
     inputs, params, _ = OP_TENSORS
     only_x = [1] + [0] * 10
 
-    def backward(grads, checkpoint, needs):
-        return torch.ops.torch_lif.lif_backward(grads, inputs, params, [checkpoint], *OP_REST, 16, False, needs)
+    def backward(grads, kept_v, needs):
+        return torch.ops.torch_lif.lif_backward(grads, inputs, params, [kept_v], *rest, False, needs)
 
-    assert len(backward([torch.ones_like(out), None], checkpoint, [1, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0])) == 3
+    assert len(backward([torch.ones_like(out), None], kept_v, [1, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0])) == 3
     with pytest.raises(ValueError, match="gradient of the output does not have the shape"):
-        backward([torch.ones(2, 5, 7), None], checkpoint, only_x)
-    with pytest.raises(ValueError, match="lif_backward: grads has 1 entries, expected 2"):
-        backward([torch.ones_like(out)], checkpoint, only_x)
-    with pytest.raises(ValueError, match="the checkpoint of v does not have the shape"):
-        backward([torch.ones_like(out), None], checkpoint[:, :1], only_x)
+        backward([torch.ones(2, 5, 7), None], kept_v, only_x)
+    with pytest.raises(ValueError, match="lif_backward: got 1 grads, expected 2"):
+        backward([torch.ones_like(out)], kept_v, only_x)
+    with pytest.raises(ValueError, match="the kept state v does not have the shape"):
+        backward([torch.ones_like(out), None], kept_v[:, :1], only_x)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", ["threshold", "decay_mem", "noise", "state"])
 def test_mixed_devices(name):
-    """No silent copy to another device, in either drecurrent_inputtion, not even of a single number."""
+    """No silent copy to another device, in either direction, not even of a single number."""
     values = {
         "threshold": torch.tensor(1.0),
         "decay_mem": torch.full((6,), 0.9),

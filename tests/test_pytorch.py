@@ -50,17 +50,16 @@ def test_opcheck_of_the_inner_ops(case, device, monkeypatch):
     _, args = op_arguments(case, False, device, monkeypatch)
     forward = getattr(torch.ops.torch_lif, case.name + "_forward").default
     tests = ("test_schema", "test_faketensor")
-    saved = case.recurrent or (device == "cuda" and case.synapses > 2)  # no replay, or no room on chip for one
-    interval = 1 if saved else 16
-    opcheck(forward, (*args, interval), test_utils=tests)
-    results = forward(*args, interval)
+    args = (*args[:-1], "save" if case.recurrent else "recompute")
+    opcheck(forward, args, test_utils=tests)
+    results = forward(*args)
     kept = sum(name is not None for name in case.states) + case.recurrent
     grads = [torch.ones_like(t) for t in results[:-kept]]
     backward = getattr(torch.ops.torch_lif, case.name + "_backward").default
     needs = [int(t is not None) for t in (*args[0], *args[1], *args[2])]
     opcheck(
         backward,
-        (grads, args[0], args[1], results[-kept:], *args[3:], interval, case.recurrent, needs),
+        (grads, args[0], args[1], results[-kept:], *args[3:], case.recurrent, needs),
         test_utils=tests,
     )
 

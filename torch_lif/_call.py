@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import _C
 from ._check import ANY, Range, constant, fits, flag, number, whole_number
@@ -86,9 +87,54 @@ def parameter(op: str, name: str, value: Tensor | float | None, x: Tensor, withi
     plain = number(op, name, value, "a number or a tensor")
     if not within.holds(plain):
         raise ValueError(f"{op}: {name} is {value}, expected a number {within}")
-    dtype = compute_dtype(x)
-    fits(op, name, plain, dtype)
-    return torch.full((), plain, dtype=dtype, device=x.device)
+    fits(op, name, plain, compute_dtype(x))
+    return constants(x, plain)[0]
+
+
+_CONSTANTS: dict[tuple[Any, ...], tuple[Tensor, ...]] = {}
+"""What `constants` has made, by place and numbers. Nobody writes into these tensors, and no call returns one."""
+MOST_CONSTANTS = 512
+
+
+def _place(x: Tensor) -> tuple[torch.dtype, torch.device, int] | None:
+    """Where a constant for calls with x can be kept: the dtype of the computation, x's device and the current stream;
+    another stream could read a constant before it is written. None if it cannot be kept: while a graph is traced or
+    captured (a captured tensor is written by the graph's replays, and its memory belongs to the graph), and for
+    subclasses of Tensor."""
+    if (type(x) is not Tensor and type(x) is not nn.Parameter) or torch.compiler.is_compiling():
+        return None
+    device = x.device
+    if device.type == "cpu":
+        return compute_dtype(x), device, 0
+    if device.type != "cuda" or device.index != torch.cuda.current_device() or torch.cuda.is_current_stream_capturing():
+        return None
+    return compute_dtype(x), device, torch.cuda.current_stream(device).cuda_stream
+
+
+def _is_plain(made: Tensor) -> bool:
+    """Whether a new tensor is one of PyTorch's own, which may outlive the mode that was on: not a fake tensor, not one
+    of a transform of torch.func."""
+    return type(made) is Tensor and not torch._C._functorch.is_functorch_wrapped_tensor(made)
+
+
+def constants(x: Tensor, *numbers: float) -> tuple[Tensor, ...]:
+    """The numbers as tensors of shape (), in the dtype that x is computed in, on x's device. They are looked up by
+    value, because making one takes as long as a short kernel. They are written on the device, not copied to it, so that
+    a CUDA graph can capture it."""
+    place = _place(x)
+    # 0 and -0 are the same key, and a NaN is none.
+    if place is None or any(n != n or (n == 0 and math.copysign(1.0, n) < 0) for n in numbers):
+        return tuple([torch.full((), n, dtype=compute_dtype(x), device=x.device) for n in numbers])
+    key = (place, numbers)
+    found = _CONSTANTS.get(key)
+    if found is None:
+        with torch.inference_mode(False):  # a tensor of inference mode could not be saved for a backward pass later
+            found = tuple([torch.full((), n, dtype=place[0], device=place[1]) for n in numbers])
+        if all(map(_is_plain, found)):
+            if len(_CONSTANTS) >= MOST_CONSTANTS:
+                _CONSTANTS.clear()
+            _CONSTANTS[key] = found
+    return found
 
 
 def check_freed(op: str, name: str, value: Tensor) -> Tensor:
@@ -189,8 +235,8 @@ def recurrent_input(
 
 
 def check_memory(op: str, memory: str | None) -> str:
-    if memory is not None and (not isinstance(memory, str) or memory not in ("mask", "recompute", "save")):
-        raise ValueError(f"{op}: memory is {memory!r}, expected 'mask', 'recompute', 'save' or None")
+    if memory is not None and (not isinstance(memory, str) or memory not in ("mask", "recompute")):
+        raise ValueError(f"{op}: memory is {memory!r}, expected 'mask', 'recompute' or None")
     return memory or ""
 
 
@@ -221,7 +267,7 @@ def split_state(op: str, state: Iterable[Tensor | None] | None, names: Sequence[
     return dict(zip(names, values, strict=False))
 
 
-def _fixed(value: float) -> float:
+def fixed(value: float) -> float:
     """The number, which torch.compile sees as a constant. torch.compile makes a symbol of a layer's attribute that has
     had two values, but an op's list of floats takes no symbol. The key of a dictionary becomes a constant, with a
     guard."""
@@ -286,7 +332,7 @@ def run(
             tuple(map(inputs.get, order.inputs)),
             tuple(map(params.get, order.params)),
             tuple(map(first.get, order.states)),
-            tuple([_fixed(options[key]) for key in order.options]) if options else (),
+            tuple([fixed(options[key]) for key in order.options]) if options else (),
             rule.name if rule else "",
             rule.values if rule else (),
             smooth,

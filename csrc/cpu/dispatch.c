@@ -12,18 +12,18 @@
 #define LIF_ISAS(ISA, ...) ISA(baseline, __VA_ARGS__)
 #endif
 
-#define DECLARE_ISA(isa, neuron)                                        \
-  extern const struct lif_cpu_kernels LIF_CPU_KERNELS(neuron, 32, isa), \
-      LIF_CPU_KERNELS(neuron, 64, isa);
-#define DECLARE(neuron) LIF_ISAS(DECLARE_ISA, neuron)
-LIF_NEURONS(DECLARE)
+#define DECLARE_ISA(isa, neuron, synapses)                                        \
+  extern const struct lif_cpu_kernels LIF_CPU_KERNELS(neuron, synapses, 32, isa), \
+      LIF_CPU_KERNELS(neuron, synapses, 64, isa);
+#define DECLARE(neuron, synapses) LIF_ISAS(DECLARE_ISA, neuron, synapses)
+LIF_LOOPS(DECLARE)
 
-#define LIST_ISA(isa, neuron) \
-  {&LIF_CPU_KERNELS(neuron, 32, isa), &LIF_CPU_KERNELS(neuron, 64, isa)},
-#define LIST(neuron) {LIF_ISAS(LIST_ISA, neuron)},
-static const struct lif_cpu_kernels *const kernels[][3][2] = {LIF_NEURONS(LIST)};
+#define LIST_ISA(isa, neuron, synapses) \
+  {&LIF_CPU_KERNELS(neuron, synapses, 32, isa), &LIF_CPU_KERNELS(neuron, synapses, 64, isa)},
+#define LIST(neuron, synapses) {LIF_ISAS(LIST_ISA, neuron, synapses)},
+static const struct lif_cpu_kernels *const kernels[][3][2] = {LIF_LOOPS(LIST)};
 
-#define NAME_ISA(isa, unused) #isa,
+#define NAME_ISA(isa, ...) #isa,
 static const char *const names[] = {LIF_ISAS(NAME_ISA, 0) 0};
 
 static int chosen = -1;
@@ -60,8 +60,9 @@ static int isa_index(void) {
 
 const char *lif_isa(void) { return names[isa_index()]; }
 
-const struct lif_cpu_kernels *lif_find_cpu_kernels(int index, int is_double) {
-  return kernels[index][isa_index()][is_double];
+const struct lif_cpu_kernels *lif_find_cpu_kernels(int index, int S, int is_double) {
+  const int loop = lif_find_loop(index, S);
+  return loop < 0 ? NULL : kernels[loop][isa_index()][is_double];
 }
 
 int lif_choose_tile(const struct lif_args *a, int threads) {

@@ -15,11 +15,12 @@ struct lif_cpu_kernels {
   int (*backward)(const struct lif_args *a, int64_t begin, int64_t end);
 };
 
-#define LIF_CPU_KERNELS_(neuron, bits, isa) lif_cpu_##neuron##_##bits##_##isa
-#define LIF_CPU_KERNELS(neuron, bits, isa) LIF_CPU_KERNELS_(neuron, bits, isa)
+#define LIF_CPU_KERNELS_(neuron, synapses, bits, isa) lif_cpu_##neuron##_##synapses##_##bits##_##isa
+#define LIF_CPU_KERNELS(neuron, synapses, bits, isa) LIF_CPU_KERNELS_(neuron, synapses, bits, isa)
 
-/* The kernels of neuron number `index` of LIF_NEURONS, for the instruction set in use. */
-const struct lif_cpu_kernels *lif_find_cpu_kernels(int index, int is_double);
+/* The kernels of neuron number `index` of LIF_NEURONS for a layer of S synapses, for the
+ * instruction set in use; NULL if the neuron does not take S synapses. */
+const struct lif_cpu_kernels *lif_find_cpu_kernels(int index, int S, int is_double);
 
 /* The names of the compiled instruction sets, ascending, ended by NULL; and whether this processor
  * has one. */
@@ -30,10 +31,17 @@ int lif_isa_supported(const char *name);
 const char *lif_isa(void);
 int lif_set_isa(const char *name);
 
-/* The number of neurons per task: its rows stay in the first- and second-level cache, and every
- * thread has work. */
+/* The largest number of neurons per task: its rows stay in the first- and second-level cache, and
+ * every thread has work. */
 int lif_choose_tile(const struct lif_args *a, int threads);
 static inline int64_t lif_tiles(const struct lif_args *a) { return (a->N + a->tile - 1) / a->tile; }
+/* The number of neurons of all tiles but the last, so that no tile is much smaller than the others:
+ * a multiple of 16, which are a cache line. */
+static inline int64_t lif_tile_length(const struct lif_args *a) {
+  const int64_t tiles = a->N > 0 ? lif_tiles(a) : 1;
+  const int64_t even = ((a->N + tiles - 1) / tiles + 15) / 16 * 16;
+  return even < a->tile ? even : a->tile;
+}
 static inline int64_t lif_tasks(const struct lif_args *a) {
   return a->N > 0 ? a->B * lif_tiles(a) : 0;
 }

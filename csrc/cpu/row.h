@@ -1,442 +1,562 @@
-/* One time step for a row of neurons: the neuron's step and step_backward in a loop that the
- * compiler vectorises.
+/* A neuron's step and step_backward in loops over a row of neurons, which the compiler vectorises.
  *
- * The options that steer the equations (surrogate, synapses, whether parameters need gradients)
- * become compile-time constants here, and only here: forward_row and backward_row choose among
- * bodies inlined with constants. */
+ * From top to bottom: struct row, what a loop works on; the tables that say what the numbers of the
+ * neuron's structs are, and the functions that move the numbers between structs and rows; one
+ * neuron's way through some steps, forward and backward; the variants, which are these loops
+ * compiled with constants, and the choice among them.
+ *
+ * What steers the equations (options, surrogate, whether parameters need gradients) becomes a
+ * compile-time constant here, and only here. */
 #ifndef LIF_ROW_H
 #define LIF_ROW_H
 
+#include <stddef.h>
+
+#include "storage.h"
+
+/* LIF_INDEPENDENT: no neuron depends on another. LIF_UNROLLED: wholly, before loops are
+ * vectorised. */
 #if defined(__clang__)
 #define LIF_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
-#define UNROLLED _Pragma("clang loop unroll(full)")
+#define LIF_UNROLLED _Pragma("clang loop unroll(full)")
 #else
 #define LIF_INDEPENDENT _Pragma("GCC ivdep")
-#define UNROLLED _Pragma("GCC unroll 8") /* wholly, before loops are vectorised */
+#define LIF_UNROLLED _Pragma("GCC unroll 64")
 #endif
 
-/* Time steps that a body may take at once: what a neuron keeps stays in registers from one to the
+/* Time steps that a loop may take at once: what a neuron keeps stays in registers from one to the
  * next. More would make chains longer than a processor can overlap. LIF_MASK_STEPS and
  * LIF_CHECKPOINT_INTERVAL are multiples of it. */
 enum { BLOCK = 4 };
 
-/* Rows of a sequence, one for each time step. */
-struct rows {
-  real *at;
-  int64_t step;  /* from one to the next */
-  int64_t width; /* values of a neuron */
+/* A struct of the neuron is so many numbers, and each number has a row of its own. Of any number of
+ * synapses (NEURON_MAJOR) each member has a row, and a member of many numbers refers to the
+ * neuron's place in it. A slot says of a row the kind of the member and where in the struct it is,
+ * in bytes. */
+struct slot {
+  int16_t kind, at;
 };
+
+#if LIF_SYNAPSES < 9 /* LIF_MANY */
+#define SLOT(type, name, KIND)                                                            \
+  [offsetof(struct type, name) /                                                          \
+          sizeof(real)...(offsetof(struct type, name) + sizeof((struct type *)0)->name) / \
+          sizeof(real) -                                                                  \
+      1] = {LIF_##KIND, offsetof(struct type, name)},
+#define SLOT_INDEX(type, name, index) (int)(offsetof(struct type, name) / sizeof(real))
+#define SLOTS_OF(type, fields) (int)(sizeof(struct type) / sizeof(real))
+#else
+#define SLOT(type, name, KIND) {LIF_##KIND, offsetof(struct type, name)},
+#define SLOT_INDEX(type, name, index) index
+#define SLOTS_OF(type, fields) fields
+#endif
+#define INPUT_SLOT(name, KIND) SLOT(inputs, name, KIND)
+#define PARAM_SLOT(name, KIND) SLOT(params, name, KIND)
+#define DERIVED_SLOT(name) SLOT(params, name, PER_NEURON)
+#define STATE_SLOT(name, KIND) SLOT(states, name, KIND)
+enum {
+  DERIVED_COUNT = 0 NEURON_DERIVED(LIF_COUNT_NUMBER),
+  INPUT_ROWS = SLOTS_OF(inputs, INPUT_COUNT),
+  ALL_PARAM_ROWS = SLOTS_OF(params, PARAM_COUNT + DERIVED_COUNT),
+  PARAM_ROWS = ALL_PARAM_ROWS - DERIVED_COUNT, /* what derive makes comes after them */
+  STATE_ROWS = SLOTS_OF(states, STATE_COUNT)
+};
+static const struct slot input_slots[INPUT_ROWS] = {NEURON_INPUTS(INPUT_SLOT)};
+static const struct slot param_slots[ALL_PARAM_ROWS] = {NEURON_PARAMS(PARAM_SLOT)
+                                                            NEURON_DERIVED(DERIVED_SLOT)};
+static const struct slot state_slots[STATE_ROWS] = {NEURON_STATES(STATE_SLOT)};
 
 struct tile;
 
-/* A row of neurons at one step or at BLOCK steps. Every pointer is to the row's first neuron;
- * values of a neuron's synapses stand side by side. */
+/* What a loop works on: a row of neurons at one step or at BLOCK steps. The rows of parameters and
+ * states lie `pitch` numbers apart. */
 struct row {
-  int64_t count;
-  int64_t group; /* neurons per group: a body computes a group, then pass_on (unless it is NULL)
-                    passes on what it wrote */
-  void (*pass_on)(const struct row *row, int64_t first, int64_t end);
-  const struct tile
-      *tile; /* for pass_on: the tile, the step, and if the group is streamed, what to where */
-  int64_t t;
-  struct rows from, to, ahead; /* ahead: what will be read next, to be fetched meanwhile */
-  int steps;                   /* 1 or BLOCK */
-  int few;    /* counts above one have not been met lately: likely they will not be */
-  int wanted; /* of enum wanted; STATES of BLOCK steps alone */
-  int S;
-  int common; /* no input but x was given, options and parameters are the neuron's common case, and
-                 there is no recurrence */
-  int reciprocal_fits; /* reciprocal_fits() holds for every neuron of the row */
-  const struct options *options;
-  uint32_t *mask; /* or NULL; `bit` of its words is this step's */
-  int bit;
-  struct rows inputs[INPUT_COUNT];
-  real *params[PARAM_COUNT];
-  real *per_threshold;
-  real *states[STATE_COUNT];      /* before the step */
-  int64_t state_row[STATE_COUNT]; /* from those before one step to those before the next: in the
-                                     backward */
-  real *next[STATE_COUNT]; /* after it; in the backward its adjoint, and that of the state before in
-                              its place */
-  real *spare_states[STATE_COUNT];
-  struct rows out; /* in the backward its adjoint. What is written, this or g_inputs, begins with
-                      the group's first neuron */
-  struct rows g_inputs[INPUT_COUNT];
-  real *g_params[PARAM_COUNT];
+  int64_t count, pitch;
+  int S; /* synapses of the layer */
+  struct options options;
+  /* The loop computes `group` neurons, then calls pass_on (unless it is NULL), which passes on what
+   * was written of the neurons first..end-1. */
+  int64_t group;
+  int reused; /* the rows that are written hold only a group, and begin with its first neuron */
+  void (*pass_on)(const struct tile *tile, int64_t first, int64_t end);
+  const struct tile *tile;
+  struct rows inputs[INPUT_ROWS];
+  real *params;
+  real *states; /* before the first step; in the backward before each step, state_step apart */
+  real *next;   /* after the last step, or after each step, state_step apart; in the backward the
+                   adjoint of the state after the last step, and in its place that of the state
+                   before the first */
+  int64_t state_step;
+  struct rows out; /* in the backward its adjoint */
+  uint32_t *mask;
+  int bit; /* of the mask's words: the first step's */
+  /* backward */
+  struct rows slopes[2]; /* of each step's spike: the numbers of struct slope */
+  struct rows g_inputs[INPUT_ROWS];
+  struct rows g_records[STATE_ROWS]; /* further adjoints of the state after each step */
+  real *g_params;
 };
 
-#define AT(rows) ((rows).at + k * (rows).step)
-#define VALUE_PER_NEURON(row, n) (row)[n]
-#define VALUE_OPTIONAL_PER_NEURON(row, n) (row)[n]
-#define VALUE_PER_SYNAPSE(row, n) ((row) + (n) * S)
-#define VALUE_PER_CURRENT(row, n) ((row) + (n) * (S > 0 ? S : 1))
-#define VALUE_RECURRENT(row, n) VALUE_PER_CURRENT(row, n)
-#define STORE_PER_NEURON(row, n, value) (row)[n] = (value);
-#define STORE_OPTIONAL_PER_NEURON(row, n, value) (row)[n] = (value);
-#define STORE_PER_SYNAPSE(row, n, value) /* written through the pointer */
-#define STORE_PER_CURRENT(row, n, value)
-#define STORE_RECURRENT(row, n, value)
+/* Whether a member has any numbers. Without synapses, one per synapse has none. */
+LIF_FN int has_numbers(int kind) { return LIF_SYNAPSES > 0 || (kind & 3) != LIF_PER_SYNAPSE; }
 
-/* What is only written is not loaded: reading fresh memory first would have each of its pages
- * faulted in twice. */
-#define BIND_PER_NEURON(row, n, member)
-#define BIND_OPTIONAL_PER_NEURON(row, n, member)
-#define BIND_PER_SYNAPSE(row, n, member) member = VALUE_PER_SYNAPSE(row, n);
-#define BIND_PER_CURRENT(row, n, member) member = VALUE_PER_CURRENT(row, n);
-#define BIND_RECURRENT(row, n, member) member = 0; /* its adjoint is that of x */
-
-#define LOAD_INPUT(name, KIND) in.name = VALUE_##KIND(AT(r.inputs[INPUT_##name]), n);
-#define LOAD_PARAM(name, KIND) p.name = VALUE_##KIND(r.params[PARAM_##name], n);
-#define LOAD_STATE(name, KIND) s.name = VALUE_##KIND(r.states[STATE_##name], n);
-#define LOAD_STATE_OF_STEP(name, KIND) \
-  s.name = VALUE_##KIND(r.states[STATE_##name] + k * r.state_row[STATE_##name], n);
-#define LOAD_ADJOINT(name, KIND) s.name = VALUE_##KIND(r.next[STATE_##name], n);
-#define LOAD_NEXT(name, KIND) next.name = VALUE_##KIND(r.next[STATE_##name], n);
-#define LOAD_G_PARAM(name, KIND) g_p.name = VALUE_##KIND(r.g_params[PARAM_##name], n);
-#define BIND_NEXT(name, KIND) BIND_##KIND(r.next[STATE_##name], n, next.name)
-#define BIND_G_INPUT(name, KIND) BIND_##KIND(AT(r.g_inputs[INPUT_##name]), n - first, g_in.name)
-#define STORE_G_INPUT(name, KIND)                                    \
-  if (!common || !(LIF_##KIND & LIF_OPTIONAL)) {                     \
-    STORE_##KIND(AT(r.g_inputs[INPUT_##name]), n - first, g_in.name) \
-  }
-#define STORE_G_PARAM(name, KIND) STORE_##KIND(r.g_params[PARAM_##name], n, g_p.name)
-
-/* Synapses' states of BLOCK steps: held in registers, since their number is then constant. */
-#define HELD_PER_NEURON(name)
-#define HELD_OPTIONAL_PER_NEURON(name)
-#define HELD_PER_SYNAPSE(name) \
-  real held_##name[2] = {0};   \
-  (void)held_##name;
-#define HELD(name, KIND) HELD_##KIND(name)
-#define HOLD_PER_NEURON(name, member)
-#define HOLD_OPTIONAL_PER_NEURON(name, member)
-#define HOLD_PER_SYNAPSE(name, member)                             \
-  for (int j = 0; j < S && j < 2; j++) held_##name[j] = member[j]; \
-  member = held_##name;
-#define HOLD_STATE(name, KIND) HOLD_##KIND(name, s.name)
-#define HOLD_ADJOINT(name, KIND) HOLD_##KIND(name, next.name)
-#define STORE_ADJOINT_PER_NEURON(row, name) (row)[n] = next.name;
-#define STORE_ADJOINT_OPTIONAL_PER_NEURON(row, name) (row)[n] = next.name;
-#define STORE_ADJOINT_PER_SYNAPSE(row, name) STORE_HELD_PER_SYNAPSE(row, name)
-#define STORE_ADJOINT(name, KIND) STORE_ADJOINT_##KIND(r.next[STATE_##name], name)
-#define BIND_HELD_PER_NEURON(name, member)
-#define BIND_HELD_OPTIONAL_PER_NEURON(name, member)
-#define BIND_HELD_PER_SYNAPSE(name, member) member = held_##name;
-#define HOLD_NEXT(name, KIND) BIND_HELD_##KIND(name, next.name)
-#define STORE_HELD_PER_NEURON(row, name) (row)[n] = s.name;
-#define STORE_HELD_OPTIONAL_PER_NEURON(row, name) (row)[n] = s.name;
-#define STORE_HELD_PER_SYNAPSE(row, name) \
-  if (steps > 1)                          \
-    for (int j = 0; j < S && j < 2; j++) (row)[n * S + j] = held_##name[j];
-#define STORE_STATE(name, KIND) STORE_HELD_##KIND(r.next[STATE_##name], name)
-#define STORE_STATE_OF_STEP(name, KIND) \
-  STORE_HELD_##KIND((r.next[STATE_##name] + k * r.state_row[STATE_##name]), name)
-
-#if NEURON_MASKABLE
-#define LOAD_CONSTANTS p.per_threshold = r.per_threshold[n];
+/* Reads neuron n's value of a slot into the struct `to`, or makes it refer to the value. */
+LIF_FN void load(void *to, struct slot slot, int j, real *row, int64_t n, int S) {
+#if LIF_SYNAPSES < 9
+  (void)S;
+  ((real *)to)[j] = has_numbers(slot.kind) ? row[n] : REAL(0);
 #else
-#define LOAD_CONSTANTS
+  void *member = (char *)to + slot.at;
+  (void)j;
+  if ((slot.kind & 3) == LIF_PER_NEURON)
+    *(real *)member = row[n];
+  else
+    *(real **)member = row + n * lif_width(slot.kind, S);
 #endif
+}
 
-/* Inputs that were left out, as constants: adding -0 changes nothing, so the compiler drops it. */
-#define LEAVE_OUT_PER_NEURON(member)
-#define LEAVE_OUT_PER_SYNAPSE(member)
-#define LEAVE_OUT_PER_CURRENT(member)
-#define LEAVE_OUT_OPTIONAL_PER_NEURON(member) member = REAL(-0.0);
-#define LEAVE_OUT_RECURRENT(member) member = (real *)left_out;
-#define LEAVE_OUT_INPUT(name, KIND) LEAVE_OUT_##KIND(in.name)
-#define SET_COMMON    \
-  o.inputs_given = 1; \
-  NEURON_COMMON(SET_COMMON_OPTION, SET_NOT_GIVEN)
+/* Makes a struct that is to be written refer to what it does not hold itself. What is only written
+ * is not loaded: reading fresh memory first would have each of its pages faulted in twice. */
+LIF_FN void bind(void *to, struct slot slot, real *row, int64_t n, int S) {
+#if LIF_SYNAPSES < 9
+  (void)to, (void)slot, (void)row, (void)n, (void)S;
+#else
+  if ((slot.kind & 3) != LIF_PER_NEURON) load(to, slot, 0, row, n, S);
+#endif
+}
 
-/* What is wanted of a body that takes steps: the output, the mask too, or in place of them the
- * state after each step. */
+/* Writes a value that the struct itself holds. */
+LIF_FN void store(const void *from, struct slot slot, int j, real *row, int64_t n) {
+#if LIF_SYNAPSES < 9
+  if (has_numbers(slot.kind)) row[n] = ((const real *)from)[j];
+#else
+  (void)j;
+  if ((slot.kind & 3) == LIF_PER_NEURON) row[n] = *(const real *)((const char *)from + slot.at);
+#endif
+}
+
+/* The same for all slots of a struct: rows `pitch` apart from `row` on. */
+LIF_FN void load_all(void *to, const struct slot *slots, int count, real *row, const struct row *r,
+                     int64_t n) {
+  LIF_UNROLLED for (int j = 0; j < count; j++) load(to, slots[j], j, row + j * r->pitch, n, r->S);
+}
+
+LIF_FN void bind_states(struct states *to, real *row, const struct row *r, int64_t n) {
+  LIF_UNROLLED for (int j = 0; j < STATE_ROWS; j++)
+      bind(to, state_slots[j], row + j * r->pitch, n, r->S);
+}
+
+LIF_FN void store_all(const void *from, const struct slot *slots, int count, real *row,
+                      const struct row *r, int64_t n) {
+  LIF_UNROLLED for (int j = 0; j < count; j++) store(from, slots[j], j, row + j * r->pitch, n);
+}
+
+/* How much of a call is known at compile time: nothing; that options and left-out parameters are
+ * the neuron's common case; and that no input but x is given, no adjoint but x's and that of the
+ * output, and there is no recurrence. */
+enum common { ANYTHING, OPTIONS, BARE };
+#define COUNT_OPTION(name, constant) +1
+#define COUNT_NOTHING(name)
+enum { COMMON_OPTIONS = 0 NEURON_COMMON(COUNT_OPTION, COUNT_NOTHING) };
+
+/* The inputs of step k. Those that a bare call leaves out are constants: adding -0 changes nothing,
+ * so the compiler drops it. */
+LIF_FN void load_inputs(struct inputs *in, const struct row *r, int64_t n, int k, int common) {
+#if LIF_SYNAPSES < 9
+  LIF_UNROLLED for (int j = 0; j < INPUT_ROWS;
+                    j++) if (common == BARE &&
+                             (input_slots[j].kind & LIF_OPTIONAL))((real *)in)[j] = REAL(-0.0);
+  else
+#else
+  (void)common;
+  for (int j = 0; j < INPUT_ROWS; j++)
+#endif
+      load(in, input_slots[j], j, r->inputs[j].at + k * r->inputs[j].step, n, r->S);
+}
+
+/* The adjoint of the recurrent input is that of x, and the neuron does not write it. */
+LIF_FN void bind_g_inputs(struct inputs *g_in, const struct row *r, int64_t n, int k) {
+  LIF_UNROLLED for (int j = 0; j < INPUT_ROWS; j++) if (!(input_slots[j].kind & LIF_OF_RECURRENCE))
+      bind(g_in, input_slots[j], r->g_inputs[j].at + k * r->g_inputs[j].step, n, r->S);
+}
+
+LIF_FN void store_g_inputs(const struct inputs *g_in, const struct row *r, int64_t n, int k,
+                           int common) {
+  LIF_UNROLLED for (int j = 0; j < INPUT_ROWS;
+                    j++) if (!(input_slots[j].kind & LIF_OF_RECURRENCE) &&
+                             !(common == BARE && (input_slots[j].kind & LIF_OPTIONAL)))
+      store(g_in, input_slots[j], j, r->g_inputs[j].at + k * r->g_inputs[j].step, n);
+}
+
+/* Adds to the adjoints of the state after step k what comes from the records of that state. */
+LIF_FN void add_g_records(struct states *g, const struct row *r, int64_t n, int k) {
+  LIF_UNROLLED for (int j = 0; j < STATE_ROWS; j++) {
+    const real *from = r->g_records[j].at + k * r->g_records[j].step;
+#if LIF_SYNAPSES < 9
+    if (has_numbers(state_slots[j].kind)) ((real *)g)[j] += from[n];
+#else
+    const int width = lif_width(state_slots[j].kind, r->S);
+    void *member = (char *)g + state_slots[j].at;
+    real *sum = (state_slots[j].kind & 3) == LIF_PER_NEURON ? (real *)member : *(real **)member;
+    for (int i = 0; i < width; i++) sum[i] += from[n * width + i];
+#endif
+  }
+}
+
+/* What is wanted of the steps: the output and the last state; the mask too, of a neuron that has
+ * one; the state after each step too. */
 enum wanted { OUTPUT, AND_MASK, STATES };
 
-/* few: counts are taken to be below two. Returns whether one may not have been: the neuron is then
- * still at its threshold after the reset, or its count was NaN for a membrane of -inf. */
-LIF_FN int forward_body(const struct row *row, struct options o, int S, int steps, int common,
-                        int wanted, int few) {
-  const struct row r = *row;
-  const real left_out[2] = {REAL(-0.0), REAL(-0.0)};
-  (void)left_out;
-  if (common) { SET_COMMON }
-  o.few = few;
-  const uint32_t earlier = (1u << r.bit) - 1; /* steps of the mask's words */
-  int many = 0;
-  for (int64_t first = 0; first < r.count; first += r.group) {
-    const int64_t end = first + r.group < r.count ? first + r.group : r.count;
-    LIF_INDEPENDENT
-    for (int64_t n = first; n < end; n++) {
-      struct params p;
-      struct states s;
-      NEURON_STATES(HELD)
-      NEURON_PARAMS(LOAD_PARAM)
-      LOAD_CONSTANTS
-      NEURON_STATES(LOAD_STATE)
-      if (steps > 1) { NEURON_STATES(HOLD_STATE) }
-      if (common) { NEURON_COMMON(IGNORE_OPTION, SET_LEFT_OUT) }
-      uint32_t word = 0;
-      real highest = REAL(0);
-      (void)highest, (void)word;
-      UNROLLED
-      for (int k = 0; k < steps; k++) {
-        struct inputs in;
-        struct states next;
-        NEURON_INPUTS(LOAD_INPUT)
-        NEURON_STATES(BIND_NEXT)
-        if (steps > 1) { NEURON_STATES(HOLD_NEXT) }
-        if (common) { NEURON_INPUTS(LEAVE_OUT_INPUT) }
-#if NEURON_MASKABLE
-        int open;
-        const real out = step_masked(S, &o, &p, &s, &in, &next, &open);
-        word |= open ? 1u << k : 0;
-#else
-        const real out = step(S, &o, &p, &s, &in, &next);
-#endif
-        if (wanted != STATES) AT(r.out)[n - first] = out;
-        s = next;
-        if (wanted == STATES) { NEURON_STATES(STORE_STATE_OF_STEP) }
-#if NEURON_MASKABLE
-        if (few) highest = k == 0 || s.v > highest ? s.v : highest;
-#endif
-      }
-      if (wanted != STATES) { NEURON_STATES(STORE_STATE) }
-      if (wanted == AND_MASK) r.mask[n] = (r.mask[n] & earlier) | word << r.bit;
-#if NEURON_MASKABLE
-      if (few) many |= highest >= p.threshold || s.v == -INFINITY;
-#endif
+/* Takes neuron n through `steps` steps. Returns whether a count may have been above those that
+ * o->few allows for. */
+LIF_FN int forward_neuron(const struct row *r, const struct options *o, int64_t n, int steps,
+                          int common, int wanted) {
+  const int S = computed_synapses(r->S);
+  struct params p;
+  struct states s;
+  load_all(&p, param_slots, ALL_PARAM_ROWS, r->params, r, n);
+  load_all(&s, state_slots, STATE_ROWS, r->states, r, n);
+  if (common >= OPTIONS) { NEURON_COMMON(IGNORE_OPTION, SET_LEFT_OUT) }
+  uint32_t word = 0;
+  int exceeds = 0;
+  LIF_UNROLLED for (int k = 0; k < steps; k++) {
+    struct inputs in;
+    struct states next = s;
+    int open;
+    load_inputs(&in, r, n, k, common);
+    bind_states(&next, r->next + k * r->state_step, r, n);
+    r->out.at[k * r->out.step + n] = step_masked(S, o, &p, &s, &in, &next, &open);
+    word |= open ? 1u << k : 0;
+    s = next;
+    if (o->few) exceeds |= exceeds_few(&p, &s);
+    if (wanted == STATES || k == steps - 1)
+      store_all(&s, state_slots, STATE_ROWS, r->next + (wanted == STATES ? k * r->state_step : 0),
+                r, n);
+  }
+  if (NEURON_MASKABLE && wanted != OUTPUT) {
+    const uint32_t earlier = (1u << r->bit) - 1; /* steps of the mask's word */
+    r->mask[n] = (r->mask[n] & earlier) | word << r->bit;
+  }
+  return exceeds;
+}
+
+/* The slope of neuron n's spike in step k, from the state before it. */
+LIF_FN void slope_neuron(const struct row *r, const struct options *o, int64_t n, int k) {
+  struct params p;
+  struct states s;
+  struct inputs in;
+  load_all(&p, param_slots, ALL_PARAM_ROWS, r->params, r, n);
+  load_all(&s, state_slots, STATE_ROWS, r->states + k * r->state_step, r, n);
+  load_inputs(&in, r, n, k, ANYTHING);
+  const struct kept kept = keep(computed_synapses(r->S), o, &p, &s, &in);
+  const struct slope slope = slope_of_step(o, &p, &kept);
+  r->slopes[0].at[k * r->slopes[0].step + n] = slope.v;
+  r->slopes[1].at[k * r->slopes[1].step + n] = slope.to_threshold;
+}
+
+/* Takes neuron n back through `steps` steps, from the states before them. The slopes are those of
+ * o->surrogate, or at hand in rows. */
+LIF_FN void backward_neuron(const struct row *r, const struct options *o, int64_t n, int steps,
+                            int common, int at_hand) {
+  const int S = computed_synapses(r->S);
+  struct params p, g_p = {0};
+  struct states g;
+  load_all(&p, param_slots, ALL_PARAM_ROWS, r->params, r, n);
+  load_all(&g, state_slots, STATE_ROWS, r->next, r, n);
+  if (o->param_gradients) load_all(&g_p, param_slots, PARAM_ROWS, r->g_params, r, n);
+  if (common >= OPTIONS) { NEURON_COMMON(IGNORE_OPTION, SET_LEFT_OUT) }
+  LIF_UNROLLED for (int k = steps - 1; k >= 0; k--) {
+    struct inputs in, g_in;
+    struct states s;
+    struct slope slope;
+    load_inputs(&in, r, n, k, common);
+    load_all(&s, state_slots, STATE_ROWS, r->states + k * r->state_step, r, n);
+    bind_g_inputs(&g_in, r, n, k);
+    if (common != BARE) add_g_records(&g, r, n, k);
+    const struct kept kept = keep(S, o, &p, &s, &in);
+    if (at_hand) {
+      slope.v = r->slopes[0].at[k * r->slopes[0].step + n];
+      slope.to_threshold = r->slopes[1].at[k * r->slopes[1].step + n];
+    } else {
+      slope = slope_of_step(o, &p, &kept);
     }
-    if (r.pass_on) r.pass_on(row, first, end);
+    step_backward(S, o, &p, &kept, &s, &in, slope, r->out.at[k * r->out.step + n], &g, &g, &g_in,
+                  &g_p);
+    store_g_inputs(&g_in, r, n, k, common);
   }
-  return many;
+  store_all(&g, state_slots, STATE_ROWS, r->next, r, n);
+  if (o->param_gradients) store_all(&g_p, param_slots, PARAM_ROWS, r->g_params, r, n);
 }
 
-LIF_FN void backward_body(const struct row *row, struct options o, int S, int steps, int common) {
-  const struct row r = *row;
-  const real left_out[2] = {REAL(-0.0), REAL(-0.0)};
-  (void)left_out;
-  if (common) { SET_COMMON }
-  for (int64_t first = 0; first < r.count; first += r.group) {
-    const int64_t end = first + r.group < r.count ? first + r.group : r.count;
-    LIF_INDEPENDENT
-    for (int64_t n = first; n < end; n++) {
-      struct params p, g_p = {0};
-      struct states next;
-      NEURON_STATES(HELD)
-      NEURON_PARAMS(LOAD_PARAM)
-      LOAD_CONSTANTS
-      NEURON_STATES(LOAD_NEXT)
-      if (steps > 1) { NEURON_STATES(HOLD_ADJOINT) }
-      if (o.param_gradients) { NEURON_PARAMS(LOAD_G_PARAM) }
-      if (common) { NEURON_COMMON(IGNORE_OPTION, SET_LEFT_OUT) }
-      UNROLLED
-      for (int k = steps - 1; k >= 0; k--) {
-        struct inputs in, g_in;
-        struct states s;
-        NEURON_INPUTS(LOAD_INPUT)
-        NEURON_STATES(LOAD_STATE_OF_STEP)
-        NEURON_INPUTS(BIND_G_INPUT)
-        if (common) { NEURON_INPUTS(LEAVE_OUT_INPUT) }
-        const struct kept kept = keep(S, &o, &p, &s, &in);
-        step_backward(S, &o, &p, &kept, &s, &in, slope_of_step(&o, &p, &kept), AT(r.out)[n], &next,
-                      &next, &g_in, &g_p);
-        NEURON_INPUTS(STORE_G_INPUT)
-      }
-      NEURON_STATES(STORE_ADJOINT)
-      if (o.param_gradients) { NEURON_PARAMS(STORE_G_PARAM) }
-    }
-    if (r.pass_on) r.pass_on(row, first, end);
+/* The same from the mask alone. */
+LIF_FN void masked_backward_neuron(const struct row *r, int64_t n, int steps, int common) {
+  const int S = computed_synapses(r->S);
+  struct params p;
+  struct states g;
+  load_all(&p, param_slots, ALL_PARAM_ROWS, r->params, r, n);
+  load_all(&g, state_slots, STATE_ROWS, r->next, r, n);
+  const uint32_t word = r->mask[n] >> r->bit;
+  LIF_UNROLLED for (int k = steps - 1; k >= 0; k--) {
+    struct inputs g_in;
+    bind_g_inputs(&g_in, r, n, k);
+    if (common != BARE) add_g_records(&g, r, n, k);
+    step_backward_masked(S, &p, (int)(word >> k & 1u), r->out.at[k * r->out.step + n], &g, &g,
+                         &g_in);
+    store_g_inputs(&g_in, r, n, k, common);
   }
+  store_all(&g, state_slots, STATE_ROWS, r->next, r, n);
 }
 
-/* The body with S constant for 0, 1 and 2 synapses. */
-#define WITH_CONSTANT_SYNAPSES(BODY, ...)        \
-  if (row->S == 0) {                             \
-    BODY(row, o, 0, ##__VA_ARGS__);              \
-    return;                                      \
-  }                                              \
-  if (NEURON_MAX_SYNAPSES != 0 && row->S == 1) { \
-    BODY(row, o, 1, ##__VA_ARGS__);              \
-    return;                                      \
-  }                                              \
-  if (NEURON_MAX_SYNAPSES < 0 && row->S == 2) {  \
-    BODY(row, o, 2, ##__VA_ARGS__);              \
-    return;                                      \
-  }
-
-/* The bodies that take BLOCK steps, [synapses][common][wanted][few]. Each is a function of its own:
- * among the other bodies the compiler runs out of registers (measured: a sixth slower). `few` is
- * known of neurons with a mask alone. */
-#define FORWARD_BLOCK(S, common, wanted, few)                                           \
-  static __attribute__((noinline)) int forward_block_##S##_##common##_##wanted##_##few( \
-      const struct row *row, struct options o) {                                        \
-    o.smooth = 0;                                                                       \
-    o.reciprocal_fits = 1;                                                              \
-    if ((S > NEURON_MAX_SYNAPSES && NEURON_MAX_SYNAPSES >= 0) ||                        \
-        ((few || wanted == AND_MASK) && !NEURON_MASKABLE))                              \
-      return 0;                                                                         \
-    return forward_body(row, o, S, BLOCK, common, wanted, few);                         \
-  }
-#define FORWARD_BLOCKS_(S, common, wanted) \
-  FORWARD_BLOCK(S, common, wanted, 0) FORWARD_BLOCK(S, common, wanted, 1)
-#define FORWARD_BLOCKS(S, common)    \
-  FORWARD_BLOCKS_(S, common, OUTPUT) \
-  FORWARD_BLOCKS_(S, common, AND_MASK) FORWARD_BLOCKS_(S, common, STATES)
-FORWARD_BLOCKS(0, 0)
-FORWARD_BLOCKS(0, 1)
-FORWARD_BLOCKS(1, 0)
-FORWARD_BLOCKS(1, 1)
-FORWARD_BLOCKS(2, 0)
-FORWARD_BLOCKS(2, 1)
-typedef int forward_block_function(const struct row *, struct options);
-#define LIST_FORWARD_BLOCKS_(S, common, wanted) \
-  {forward_block_##S##_##common##_##wanted##_0, forward_block_##S##_##common##_##wanted##_1}
-#define LIST_FORWARD_BLOCKS(S, common)                                                 \
-  {LIST_FORWARD_BLOCKS_(S, common, OUTPUT), LIST_FORWARD_BLOCKS_(S, common, AND_MASK), \
-   LIST_FORWARD_BLOCKS_(S, common, STATES)}
-static forward_block_function *const forward_blocks[3][2][3][2] = {
-    {LIST_FORWARD_BLOCKS(0, 0), LIST_FORWARD_BLOCKS(0, 1)},
-    {LIST_FORWARD_BLOCKS(1, 0), LIST_FORWARD_BLOCKS(1, 1)},
-    {LIST_FORWARD_BLOCKS(2, 0), LIST_FORWARD_BLOCKS(2, 1)}};
-
-/* BLOCK steps of a row where reciprocal_fits. Without multiple spikes a step takes half the time:
- * no quotient, and a chain of operations half as long. Where they turn out to be there, the steps
- * are taken again from the states before. */
-static void forward_block(struct row *row, struct options o) {
-  forward_block_function *const *bodies = forward_blocks[row->S][row->common][row->wanted];
-  if (row->few && !bodies[1](row, o)) return;
-  row->few = 0;
-  bodies[0](row, o);
+static inline int64_t end_of_group(const struct row *r, int64_t first) {
+  return r->count - first < r->group ? r->count : first + r->group;
 }
 
-static void forward_row(struct row *row) {
-  struct options o = *row->options;
-  if (!o.smooth && row->reciprocal_fits) {
+/* Tells the compiler the options of the common case, and those of a usual one. */
+LIF_FN struct options constant_options(struct options o, int common, int usual) {
+  if (common >= OPTIONS) { NEURON_COMMON(SET_COMMON_OPTION, SET_NOT_GIVEN) }
+  if (common == BARE) o.inputs_given = 1;
+  if (usual) {
     o.smooth = 0;
     o.reciprocal_fits = 1;
-    if (row->steps == BLOCK) {
-      forward_block(row, o);
-      return;
-    }
-    if (NEURON_MASKABLE && row->wanted == AND_MASK) {
-      if (row->common) { WITH_CONSTANT_SYNAPSES(forward_body, 1, 1, AND_MASK, 0) }
-      WITH_CONSTANT_SYNAPSES(forward_body, 1, 0, AND_MASK, 0)
-    }
-    if (row->common) { WITH_CONSTANT_SYNAPSES(forward_body, 1, 1, OUTPUT, 0) }
-    WITH_CONSTANT_SYNAPSES(forward_body, 1, 0, OUTPUT, 0)
   }
-  forward_body(row, o, row->S, 1, 0, row->wanted, 0);
+  return o;
 }
 
-#if NEURON_MASKABLE
-LIF_FN void masked_backward_body(const struct row *row, struct options o, int S, int steps,
-                                 int common) {
+/* Computes what the neuron derives from its parameters. Returns whether counts_by_reciprocal holds
+ * for every neuron of the row. */
+static int derive_row(const struct row *row) {
   const struct row r = *row;
-  (void)o;
-  for (int64_t first = 0; first < r.count; first += r.group) {
-    const int64_t end = first + r.group < r.count ? first + r.group : r.count;
-    LIF_INDEPENDENT
-    for (int64_t n = first; n < end; n++) {
-      struct params p;
-      struct states s;
-      NEURON_STATES(HELD)
-      NEURON_PARAMS(LOAD_PARAM)
-      LOAD_CONSTANTS
-      NEURON_STATES(LOAD_ADJOINT)
-      if (steps > 1) { NEURON_STATES(HOLD_STATE) }
-      const uint32_t word = r.mask[n] >> r.bit;
-      UNROLLED
-      for (int k = steps - 1; k >= 0; k--) {
-        struct inputs g_in;
-        NEURON_INPUTS(BIND_G_INPUT)
-        step_backward_masked(S, &p, (int)(word >> k & 1u), AT(r.out)[n], &s, &s, &g_in);
-        NEURON_INPUTS(STORE_G_INPUT)
-      }
-      NEURON_STATES(STORE_STATE)
-    }
-    if (r.pass_on) r.pass_on(row, first, end);
+  int all = 1;
+  LIF_INDEPENDENT
+  for (int64_t n = 0; n < r.count; n++) {
+    struct params p;
+    load_all(&p, param_slots, ALL_PARAM_ROWS, r.params, &r, n);
+    derive(&p);
+    store_all(&p, param_slots, ALL_PARAM_ROWS, r.params, &r, n);
+    all &= counts_by_reciprocal(&r.options, &p);
   }
+  return all;
 }
 
-#define BACKWARD_BLOCK(S, common)                                             \
-  static __attribute__((noinline)) void masked_backward_block_##S##_##common( \
-      const struct row *row, struct options o) {                              \
-    if (S <= NEURON_MAX_SYNAPSES || NEURON_MAX_SYNAPSES < 0)                  \
-      masked_backward_body(row, o, S, BLOCK, common);                         \
-  }
-#define BACKWARD_BLOCKS(S) BACKWARD_BLOCK(S, 0) BACKWARD_BLOCK(S, 1)
-BACKWARD_BLOCKS(0)
-BACKWARD_BLOCKS(1)
-BACKWARD_BLOCKS(2)
-#define LIST_BACKWARD_BLOCKS(S) {masked_backward_block_##S##_0, masked_backward_block_##S##_1}
-static void (*const masked_backward_blocks[3][2])(const struct row *, struct options) = {
-    LIST_BACKWARD_BLOCKS(0), LIST_BACKWARD_BLOCKS(1), LIST_BACKWARD_BLOCKS(2)};
-
-/* One step back, or BLOCK, from the mask alone. */
-static void masked_backward_row(const struct row *row) {
-  const struct options o = *row->options;
-  if (row->steps == BLOCK) {
-    masked_backward_blocks[row->S][row->common](row, o);
-    return;
-  }
-  WITH_CONSTANT_SYNAPSES(masked_backward_body, 1, 0)
-  masked_backward_body(row, o, row->S, 1, 0);
-}
-#endif
-
-/* And with the choice of whether parameters have gradients constant: a condition inside the loop
- * would be vectorised by masks, which touch more memory than is written. */
-#define WITH_CONSTANT_GRADIENTS(steps, common)           \
-  if (o.param_gradients) {                               \
-    o.param_gradients = 1;                               \
-    WITH_CONSTANT_SYNAPSES(backward_body, steps, common) \
-  } else {                                               \
-    o.param_gradients = 0;                               \
-    WITH_CONSTANT_SYNAPSES(backward_body, steps, common) \
-  }
-#define WITH_CONSTANT_STEPS                                \
-  if (row->steps == BLOCK) {                               \
-    if (row->common) { WITH_CONSTANT_GRADIENTS(BLOCK, 1) } \
-    WITH_CONSTANT_GRADIENTS(BLOCK, 0)                      \
-  }                                                        \
-  if (row->common) { WITH_CONSTANT_GRADIENTS(1, 1) }
-#define WHERE_SURROGATE_IS(name) \
-  if (o.surrogate == (name)) {   \
-    o.surrogate = name;          \
-    WITH_CONSTANT_STEPS          \
-  }
-
-/* Whether backward_row has bodies for BLOCK steps: as on CUDA for three surrogates alone: StepPWL,
- * torch_lif's default, and that of the neuron's library. To those with an exponential it would
- * hardly matter (a twentieth), and bodies for all of them would double the time to compile. */
-static int has_backward_blocks(const struct options *o) {
-  return !NEURON_SPIKING || o->surrogate == LIF_SURROGATE_step_pwl ||
-         o->surrogate == LIF_DEFAULT_SURROGATE || o->surrogate == NEURON_LIBRARY_SURROGATE;
-}
-
-static void backward_row(const struct row *row) {
-  struct options o = *row->options;
-#define LIF_CASE(name, class_name, params, window) \
-  case LIF_SURROGATE_##name:                       \
-    o.surrogate = LIF_SURROGATE_##name;            \
-    WITH_CONSTANT_GRADIENTS(1, 0)                  \
-    break;
-  if (!o.smooth && row->reciprocal_fits) {
-    o.smooth = 0;
-    o.reciprocal_fits = 1;
 #if NEURON_SPIKING
-    WHERE_SURROGATE_IS(LIF_SURROGATE_step_pwl)
-    WHERE_SURROGATE_IS(LIF_DEFAULT_SURROGATE)
-    WHERE_SURROGATE_IS(NEURON_LIBRARY_SURROGATE)
-    switch (o.surrogate) { LIF_SURROGATES(LIF_CASE) }
-#else
-    WITH_CONSTANT_STEPS
-    WITH_CONSTANT_GRADIENTS(1, 0)
-#endif
+/* The slopes of all surrogates but those below of which there are variants, in a pass of its own: a
+ * loop for each surrogate. */
+LIF_FN void slope_loop(const struct row *row, int steps, int surrogate) {
+  const struct row r = *row;
+  struct options o = r.options;
+  o.surrogate = surrogate;
+  for (int k = 0; k < steps; k++) LIF_INDEPENDENT
+  for (int64_t n = 0; n < r.count; n++) slope_neuron(&r, &o, n, k);
+}
+
+#define SLOPE_FUNCTION(name, class_name, params, window)                                     \
+  static __attribute__((noinline)) void slopes_of_##name(const struct row *row, int steps) { \
+    slope_loop(row, steps, LIF_SURROGATE_##name);                                            \
   }
-#undef LIF_CASE
-  backward_body(row, o, row->S, 1, 0);
+LIF_SURROGATES(SLOPE_FUNCTION)
+#define SLOPE_ENTRY(name, class_name, params, window) slopes_of_##name,
+static void (*const slope_functions[])(const struct row *row,
+                                       int steps) = {LIF_SURROGATES(SLOPE_ENTRY)};
+
+static void make_slopes(const struct row *row, int steps) {
+  slope_functions[row->options.surrogate](row, steps);
+}
+#else
+static void make_slopes(const struct row *row, int steps) { (void)row, (void)steps; }
+#endif
+
+/* The variants. Their constants:
+ *   steps      1 or BLOCK
+ *   common     of enum common. Of a neuron without common options OPTIONS is not compiled
+ *   usual      no smooth spikes, and counts_by_reciprocal holds for every neuron of the row
+ *   wanted     of enum wanted
+ *   few        as in struct options
+ *   surrogate  as in struct options; or MASK: the mask is enough; or AT_HAND: slopes are made
+ * before; or NONE: the variant is not compiled gradients  whether parameters have gradients, or ANY
+ * Of the variants in a list that fit a call the first is taken. The last fits every call of one
+ * step. It is not vectorised, because hardly anybody waits for it.
+ *
+ * Each variant is a function of its own: among other loops the compiler runs out of registers
+ * (measured: a sixth slower). */
+enum { ANY = -2, MASK = -3, AT_HAND = -4 };
+
+LIF_FN int forward_loop(const struct row *row, int steps, int common, int usual, int wanted,
+                        int few) {
+  struct row r = *row;
+  struct options o = constant_options(r.options, common, usual);
+  int exceeds = 0;
+  if (common == OPTIONS && !COMMON_OPTIONS) return 0;
+  o.few = few;
+  for (int64_t first = 0, end; first < r.count; first = end) {
+    end = end_of_group(&r, first);
+    if (usual) {
+      LIF_INDEPENDENT
+      for (int64_t n = first; n < end; n++)
+        exceeds |= forward_neuron(&r, &o, n, steps, common, wanted);
+    } else {
+      for (int64_t n = first; n < end; n++) forward_neuron(&r, &o, n, steps, common, wanted);
+    }
+    if (r.pass_on) r.pass_on(r.tile, first, end);
+  }
+  return exceeds;
+}
+
+LIF_FN void backward_loop(const struct row *row, int steps, int common, int usual, int surrogate,
+                          int gradients) {
+  struct row r = *row;
+  struct options o = constant_options(r.options, common, usual);
+  if (common == OPTIONS && !COMMON_OPTIONS) return;
+  if (surrogate >= 0) o.surrogate = surrogate;
+  if (gradients != ANY) o.param_gradients = gradients;
+  for (int64_t first = 0, end; first < r.count; first = end) {
+    end = end_of_group(&r, first);
+    for (int j = 0; r.reused && j < INPUT_ROWS; j++) r.g_inputs[j].at = row->g_inputs[j].at - first;
+    if (surrogate == MASK) {
+      LIF_INDEPENDENT
+      for (int64_t n = first; n < end; n++) masked_backward_neuron(&r, n, steps, common);
+    } else if (usual) {
+      LIF_INDEPENDENT
+      for (int64_t n = first; n < end; n++)
+        backward_neuron(&r, &o, n, steps, common, surrogate == AT_HAND);
+    } else {
+      for (int64_t n = first; n < end; n++) backward_neuron(&r, &o, n, steps, common, 1);
+    }
+    if (r.pass_on) r.pass_on(r.tile, first, end);
+  }
+}
+
+/* The surrogate of the neuron's library is a constant in a bare call. A neuron that does not spike
+ * has none. */
+enum { LIBRARY = NEURON_SPIKING ? (int)NEURON_LIBRARY_SURROGATE : AT_HAND };
+
+/* The lists, FORWARD(steps, common, usual, wanted, few) and BACKWARD(steps, common, usual,
+ * surrogate, gradients). What follows makes of them first the functions, then their tables. */
+#if NEURON_COUNTS
+#define FORWARD_BLOCKS(common, wanted) \
+  FORWARD(BLOCK, common, 1, wanted, 1) FORWARD(BLOCK, common, 1, wanted, 0)
+#else
+#define FORWARD_BLOCKS(common, wanted) FORWARD(BLOCK, common, 1, wanted, 0)
+#endif
+#define BACKWARD_BOTH(steps, common, surrogate) \
+  BACKWARD(steps, common, 1, surrogate, 0) BACKWARD(steps, common, 1, surrogate, 1)
+
+#if NEURON_MASKABLE
+#define MASK_BLOCKS(common) FORWARD_BLOCKS(common, AND_MASK) BACKWARD(BLOCK, common, 0, MASK, 0)
+#define MASK_STEP BACKWARD(1, ANYTHING, 0, MASK, 0)
+#else
+#define MASK_BLOCKS(common)
+#define MASK_STEP
+#endif
+#if NEURON_SPIKING
+#define LIBRARY_BLOCKS BACKWARD_BOTH(BLOCK, BARE, LIBRARY)
+#else
+#define LIBRARY_BLOCKS
+#endif
+
+/* With few synapses a bare call is faster than others by what it does not load and store.
+ * (x86 processors without AVX2 are too old to compile it for them.) */
+#if LIF_SYNAPSES <= 2 && (defined(__AVX2__) || !LIF_X86)
+#define FAST_OUTPUT FORWARD_BLOCKS(BARE, OUTPUT) MASK_BLOCKS(BARE)
+#define FAST_STATES \
+  FORWARD_BLOCKS(BARE, STATES) FORWARD_BLOCKS(OPTIONS, STATES) FORWARD(1, BARE, 1, STATES, 0)
+#define FAST_BACKWARD \
+  LIBRARY_BLOCKS BACKWARD_BOTH(BLOCK, BARE, AT_HAND) BACKWARD_BOTH(BLOCK, OPTIONS, AT_HAND)
+#define FAST_VARIANTS FAST_OUTPUT FAST_STATES FAST_BACKWARD
+#else
+#define FAST_VARIANTS
+#endif
+#if LIF_SYNAPSES < 9 /* LIF_MANY */
+#define BLOCK_VARIANTS \
+  MASK_BLOCKS(ANYTHING) FORWARD_BLOCKS(ANYTHING, STATES) BACKWARD_BOTH(BLOCK, ANYTHING, AT_HAND)
+#else /* members in memory: nothing stays in registers from one step to the next */
+#define BLOCK_VARIANTS
+#endif
+#define STEP_VARIANTS \
+  FORWARD(1, ANYTHING, 1, STATES, 0) MASK_STEP BACKWARD_BOTH(1, ANYTHING, AT_HAND)
+#define GENERAL_VARIANTS FORWARD(1, ANYTHING, 0, STATES, 0) BACKWARD(1, ANYTHING, 0, AT_HAND, ANY)
+#define VARIANTS FAST_VARIANTS BLOCK_VARIANTS STEP_VARIANTS GENERAL_VARIANTS
+
+#define FORWARD_NAME(steps, common, usual, wanted, few) \
+  forward_##steps##_##common##_##usual##_##wanted##_##few
+#define BACKWARD_NAME(steps, common, usual, surrogate, gradients) \
+  backward_##steps##_##common##_##usual##_##surrogate##_##gradients
+
+#define FORWARD(...)                                                                      \
+  static __attribute__((noinline)) int FORWARD_NAME(__VA_ARGS__)(const struct row *row) { \
+    return forward_loop(row, __VA_ARGS__);                                                \
+  }
+#define BACKWARD(...)                                                                       \
+  static __attribute__((noinline)) void BACKWARD_NAME(__VA_ARGS__)(const struct row *row) { \
+    backward_loop(row, __VA_ARGS__);                                                        \
+  }
+VARIANTS
+#undef FORWARD
+#undef BACKWARD
+
+static const struct forward_variant {
+  int steps, common, usual, wanted, few;
+  int (*run)(const struct row *row); /* returns whether counts may have exceeded few */
+} forward_variants[] = {
+#define FORWARD(...) {__VA_ARGS__, FORWARD_NAME(__VA_ARGS__)},
+#define BACKWARD(...)
+    VARIANTS
+#undef FORWARD
+#undef BACKWARD
+};
+
+static const struct backward_variant {
+  int steps, common, usual, surrogate, gradients;
+  void (*run)(const struct row *row);
+} backward_variants[] = {
+#define FORWARD(...)
+#define BACKWARD(...) {__VA_ARGS__, BACKWARD_NAME(__VA_ARGS__)},
+    VARIANTS
+#undef FORWARD
+#undef BACKWARD
+};
+
+/* The variant for a call; NULL: none takes so many steps. */
+static const struct forward_variant *find_forward(int steps, int common, int usual, int wanted,
+                                                  int few) {
+  for (size_t k = 0; k < sizeof forward_variants / sizeof *forward_variants; k++) {
+    const struct forward_variant *v = &forward_variants[k];
+    if (v->steps == steps && v->common <= common && (v->common != OPTIONS || COMMON_OPTIONS) &&
+        v->usual <= usual && v->few <= few && v->wanted >= wanted)
+      return v;
+  }
+  return NULL;
+}
+
+static const struct backward_variant *find_backward(int steps, int common, int usual, int surrogate,
+                                                    int gradients) {
+  for (size_t k = 0; k < sizeof backward_variants / sizeof *backward_variants; k++) {
+    const struct backward_variant *v = &backward_variants[k];
+    if (v->steps == steps && v->common <= common && (v->common != OPTIONS || COMMON_OPTIONS) &&
+        v->usual <= usual &&
+        (v->surrogate == surrogate || (v->surrogate == AT_HAND && surrogate != MASK)) &&
+        (v->gradients == gradients || v->gradients == ANY))
+      return v;
+  }
+  return NULL;
+}
+
+/* The variants for a tile's steps forward; `block` is NULL if they are taken one by one. */
+struct forward_choice {
+  const struct forward_variant *single, *block, *few_block;
+  int few; /* counts that few_block does not allow for have not been met lately */
+};
+
+/* Takes 1 or BLOCK steps and returns where the last state is. Without multiple spikes a step takes
+ * half the time: no quotient, and a chain of operations half as long. Where they turn out to be
+ * there, the steps are taken again from the states before. */
+static real *run_forward(const struct row *r, struct forward_choice *c, int steps) {
+  if (steps == 1) {
+    c->single->run(r);
+    return r->next;
+  }
+  if (c->few) c->few = !c->few_block->run(r);
+  if (!c->few) c->block->run(r);
+  return r->next + (c->block->wanted == STATES ? (steps - 1) * r->state_step : 0);
 }
 
 #endif

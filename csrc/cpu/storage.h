@@ -1,5 +1,8 @@
-/* Copies rows of a sequence in memory (any strides, any storage type) to and from contiguous rows
- * of `real`. */
+/* From tensors in memory (any strides, any storage type) to rows of `real`, and back.
+ *
+ * First conversions of 16-bit floats; then writing past the caches; then gather_row and
+ * scatter_row, which copy one time step; last struct sequence, which decides once per tile how the
+ * steps of a tensor become rows: in place, gathered once, or gathered in each step. */
 #ifndef LIF_STORAGE_H
 #define LIF_STORAGE_H
 
@@ -65,12 +68,9 @@ static inline int64_t row_offset(const struct lif_tensor *x, int64_t t, int64_t 
   return t * x->t + b * x->b + n * x->n;
 }
 
+/* Whether the values of the neurons stand side by side. */
 static inline int row_is_dense(const struct lif_tensor *x, int width) {
   return x->n == width && (width == 1 || x->s == 1);
-}
-
-static inline int row_is_direct(const struct lif_tensor *x, int storage, int width) {
-  return storage == LIF_NATIVE && row_is_dense(x, width);
 }
 
 enum { CACHE_LINE = 64 };
@@ -89,14 +89,20 @@ static inline void stream_line(void *to, const void *from) {
 #endif
 }
 
-/* Copies with stream_line. Lines that the row shares with its neighbours are written normally. */
-static inline void stream(void *to, const void *from, size_t bytes) {
-  const size_t before = -(uintptr_t)to % CACHE_LINE, head = before < bytes ? before : bytes;
-  const size_t lines = (bytes - head) / CACHE_LINE * CACHE_LINE, tail = bytes - head - lines;
-  if (head) memcpy(to, from, head);
-  for (size_t at = head; at < head + lines; at += CACHE_LINE)
-    stream_line((char *)to + at, (const char *)from + at);
-  if (tail) memcpy((char *)to + head + lines, (const char *)from + head + lines, tail);
+/* Copies the bytes first..end-1 of a row of `whole` bytes with stream_line. The row may begin
+ * anywhere in a line. A line that is not complete yet waits for the call that brings its rest, so
+ * `first` must be where the call before ended, and a part that is not the last has at least a line.
+ * Lines that the row shares with its neighbours in memory are written normally. */
+static inline void stream(char *to, const char *from, int64_t first, int64_t end, int64_t whole) {
+  const int64_t phase = (int64_t)((uintptr_t)to % CACHE_LINE);
+  const int64_t lines_end = ((end + phase) & -CACHE_LINE) - phase;
+  int64_t at = ((first + phase) & -CACHE_LINE) - phase;
+  if (at < 0) { /* the row's first line */
+    at = CACHE_LINE - phase < end ? CACHE_LINE - phase : end;
+    memcpy(to, from, (size_t)at);
+  }
+  for (; at < lines_end; at += CACHE_LINE) stream_line(to + at, from + at);
+  if (end == whole && at < end) memcpy(to + at, from + at, (size_t)(end - at));
 }
 
 /* Makes sure that streamed lines are in memory before anything that the thread writes next, such as
@@ -107,63 +113,231 @@ static inline void end_streaming(void) {
 #endif
 }
 
-/* FOR_ROW walks a row: `at` is the element's place in memory, `k` its place in the contiguous row.
- * The dense case is a separate loop because it vectorises. */
-#define FOR_ROW(STATEMENT)                        \
-  if (row_is_dense(x, width)) {                   \
-    for (int64_t k = 0; k < count * width; k++) { \
-      const int64_t at = k;                       \
-      STATEMENT                                   \
-    }                                             \
-  } else {                                        \
-    for (int64_t n = 0, k = 0; n < count; n++)    \
-      for (int s = 0; s < width; s++, k++) {      \
-        const int64_t at = n * x->n + s * x->s;   \
-        STATEMENT                                 \
-      }                                           \
-  }
+/* Rows of one number of every neuron: `at` is the first neuron's at the first time step, `step`
+ * leads to the next time step. The numbers of the neurons stand side by side. */
+struct rows {
+  real *at;
+  int64_t step;
+};
 
-static inline void gather_row(const struct lif_tensor *x, int storage, int64_t offset,
-                              int64_t count, int width, real *restrict row) {
+/* In a translation unit of any number of synapses the numbers of a neuron stand side by side in one
+ * row. Else each of them has a row of its own, PITCH numbers after the one before. */
+enum { NEURON_MAJOR = LIF_SYNAPSES == LIF_MANY };
+
+/* Number `at` of a tensor. Storage types have the precision of the translation unit. */
+LIF_FN real load_stored(const void *data, int storage, int64_t at) {
   switch (storage) {
-    case LIF_FLOAT32: {
-      const float *from = (const float *)x->data + offset;
-      FOR_ROW(row[k] = (real)from[at];) break;
+    case LIF_BFLOAT16: return (real)from_bfloat16(((const uint16_t *)data)[at]);
+    case LIF_FLOAT16: return (real)from_float16(((const uint16_t *)data)[at]);
+    default: return ((const real *)data)[at];
+  }
+}
+
+LIF_FN void store_stored(void *data, int storage, int64_t at, real value) {
+  switch (storage) {
+    case LIF_BFLOAT16: ((uint16_t *)data)[at] = to_bfloat16((float)value); break;
+    case LIF_FLOAT16: ((uint16_t *)data)[at] = to_float16((float)value); break;
+    default: ((real *)data)[at] = value;
+  }
+}
+
+/* A copy between `width` values of each neuron in memory and rows, in one of both directions. */
+LIF_FN void copy_values(int to_memory, void *restrict data, int storage, int64_t n_stride,
+                        int64_t s_stride, int64_t first, int64_t end, int width, real *restrict row,
+                        int64_t pitch) {
+  for (int64_t n = first; n < end; n++)
+    for (int k = 0; k < width; k++) {
+      real *value = row + (NEURON_MAJOR ? n * width + k : k * pitch + n);
+      const int64_t at = n * n_stride + k * s_stride;
+      if (to_memory)
+        store_stored(data, storage, at, *value);
+      else
+        *value = load_stored(data, storage, at);
     }
-    case LIF_FLOAT64: {
-      const double *from = (const double *)x->data + offset;
-      FOR_ROW(row[k] = (real)from[at];) break;
+}
+
+/* The same where the values are dense and `width` is a constant, so that the compiler vectorises
+ * it. */
+LIF_FN void copy_dense(int to_memory, void *restrict data, int storage, int64_t first, int64_t end,
+                       int width, real *restrict row, int64_t pitch) {
+  for (int64_t n = first; n < end; n++) LIF_EACH_SYNAPSE(k, width) {
+      if (to_memory)
+        store_stored(data, storage, n * width + k, row[k * pitch + n]);
+      else
+        row[k * pitch + n] = load_stored(data, storage, n * width + k);
     }
-    case LIF_BFLOAT16: {
-      const uint16_t *from = (const uint16_t *)x->data + offset;
-      FOR_ROW(row[k] = from_bfloat16(from[at]);) break;
+}
+
+/* Chooses among them. The widths for which there are constants are those of the layers that this
+ * translation unit is for. */
+LIF_FN void copy_stored(int to_memory, const struct lif_tensor *x, void *data, int storage,
+                        int64_t first, int64_t end, int width, real *row, int64_t pitch) {
+  if (width == 1 && x->n == 1)
+    copy_dense(to_memory, data, storage, first, end, 1, row, pitch);
+  else if (LIF_SYNAPSES == 2 && width == 2 && row_is_dense(x, 2))
+    copy_dense(to_memory, data, storage, first, end, 2, row, pitch);
+  else if (LIF_SYNAPSES == 4 && width == 3 && row_is_dense(x, 3))
+    copy_dense(to_memory, data, storage, first, end, 3, row, pitch);
+  else if (LIF_SYNAPSES == 4 && width == 4 && row_is_dense(x, 4))
+    copy_dense(to_memory, data, storage, first, end, 4, row, pitch);
+  else if (LIF_SYNAPSES == 8 && width == 8 && row_is_dense(x, 8))
+    copy_dense(to_memory, data, storage, first, end, 8, row, pitch);
+  else if (LIF_SYNAPSES < 2)
+    copy_values(to_memory, data, storage, x->n, 0, first, end, width > 0, row, pitch);
+  else
+    copy_values(to_memory, data, storage, x->n, x->s, first, end, width, row, pitch);
+}
+
+/* gather_row and scatter_row copy the neurons first..end-1 of a row that begins at `data`. */
+static __attribute__((noinline)) void gather_row(const struct lif_tensor *x, const void *data,
+                                                 int storage, int64_t first, int64_t end, int width,
+                                                 real *row, int64_t pitch) {
+  if (x->n == 0 && !NEURON_MAJOR) { /* shared by all neurons */
+    for (int k = 0; k < width; k++) {
+      const real shared = load_stored(data, storage, k * x->s);
+      for (int64_t n = first; n < end; n++) row[k * pitch + n] = shared;
     }
-    case LIF_FLOAT16: {
-      const uint16_t *from = (const uint16_t *)x->data + offset;
-      FOR_ROW(row[k] = from_float16(from[at]);) break;
+    return;
+  }
+  if (storage == LIF_NATIVE)
+    copy_stored(0, x, (void *)data, LIF_NATIVE, first, end, width, row, pitch);
+  else if (LIF_REAL == 32 && storage == LIF_BFLOAT16)
+    copy_stored(0, x, (void *)data, LIF_BFLOAT16, first, end, width, row, pitch);
+  else if (LIF_REAL == 32)
+    copy_stored(0, x, (void *)data, LIF_FLOAT16, first, end, width, row, pitch);
+}
+
+static __attribute__((noinline)) void scatter_row(const struct lif_tensor *x, void *data,
+                                                  int storage, int64_t first, int64_t end,
+                                                  int width, const real *row, int64_t pitch) {
+  if (storage == LIF_NATIVE)
+    copy_stored(1, x, data, LIF_NATIVE, first, end, width, (real *)row, pitch);
+  else if (LIF_REAL == 32 && storage == LIF_BFLOAT16)
+    copy_stored(1, x, data, LIF_BFLOAT16, first, end, width, (real *)row, pitch);
+  else if (LIF_REAL == 32)
+    copy_stored(1, x, data, LIF_FLOAT16, first, end, width, (real *)row, pitch);
+}
+
+/* How the steps of a tensor become rows, or rows its steps. */
+enum way {
+  ABSENT,   /* the tensor was left out */
+  HELD,     /* the same in every step, so gathered once */
+  IN_PLACE, /* the rows are the tensor's own memory */
+  COPIED,   /* gathered, or scattered, in each step */
+  STREAMED  /* written past the caches */
+};
+
+/* A tensor as the loop reads or writes it: a tile of one batch item. `rows` are the loop's, one for
+ * each number of a neuron. */
+struct sequence {
+  struct lif_tensor x; /* data: of the tile's first neuron at step 0 */
+  int storage, width;  /* values of a neuron in memory */
+  enum way way;
+  struct rows *rows;
+  int64_t count, pitch; /* neurons; from one row of a step to the next */
+  real *buffer;         /* rows for some steps, `step` apart */
+  int64_t step;
+  real *staged;  /* the same steps as they will be in memory, `step` apart, to be streamed from */
+  char *to;      /* of the steps that are written: the first, */
+  int64_t apart; /* and bytes from one to the next */
+  int as_it_is;  /* rows and memory hold the same bytes in the same order */
+  int aligned;   /* and all rows of memory begin on cache lines */
+};
+
+static inline char *step_data(const struct sequence *q, int64_t t) {
+  return (char *)q->x.data + t * q->x.t * (int64_t)size_of(q->storage);
+}
+
+static inline int is_in_place(const struct sequence *q) {
+  return q->storage == LIF_NATIVE && row_is_dense(&q->x, q->width) &&
+         (NEURON_MAJOR || q->width == 1);
+}
+
+/* Lets the rows from `first` on be those of the sequence's buffer. */
+static inline void use_buffer(struct sequence *q, int rows) {
+  for (int k = 0; k < rows; k++) q->rows[k] = (struct rows){q->buffer + k * q->pitch, q->step};
+}
+
+/* Prepares to read. `rows` is the number of rows; those of a tensor that was left out, and of
+ * synapses that the layer has not, are `absent`. */
+static void begin_reading(struct sequence *q, int rows, real *absent) {
+  for (int k = 0; k < rows; k++) q->rows[k] = (struct rows){absent, 0};
+  const int there = NEURON_MAJOR || q->width < rows ? NEURON_MAJOR ? 1 : q->width : rows;
+  if (!q->x.data)
+    q->way = ABSENT;
+  else if (is_in_place(q)) {
+    q->way = IN_PLACE;
+    q->rows[0].step = q->x.t;
+  } else {
+    q->way = q->x.t == 0 ? HELD : COPIED;
+    use_buffer(q, there);
+    if (q->way == HELD) {
+      for (int k = 0; k < there; k++) q->rows[k].step = 0;
+      gather_row(&q->x, q->x.data, q->storage, 0, q->count, q->width, q->buffer, q->pitch);
     }
   }
 }
 
-static inline void scatter_row(const struct lif_tensor *x, int storage, int64_t offset,
-                               int64_t count, int width, const real *restrict row) {
-  switch (storage) {
-    case LIF_FLOAT32: {
-      float *to = (float *)x->data + offset;
-      FOR_ROW(to[at] = (float)row[k];) break;
+/* Lets the rows hold the steps from t on. */
+static void read_steps(struct sequence *q, int64_t t, int steps) {
+  if (q->way == IN_PLACE) q->rows[0].at = (real *)step_data(q, t);
+  if (q->way != COPIED) return;
+  for (int k = 0; k < steps; k++)
+    gather_row(&q->x, step_data(q, t + k), q->storage, 0, q->count, q->width,
+               q->buffer + k * q->step, q->pitch);
+}
+
+/* Prepares to write. Rows that nobody asked for are `nowhere`. */
+static void begin_writing(struct sequence *q, int rows, real *nowhere, int streaming) {
+  for (int k = 0; k < rows; k++) q->rows[k] = (struct rows){nowhere, 0};
+  q->as_it_is = is_in_place(q);
+  q->apart = q->x.t * (int64_t)size_of(q->storage);
+  q->aligned = q->as_it_is && ((uintptr_t)q->x.data | (uintptr_t)q->apart) % CACHE_LINE == 0;
+  q->way = !q->x.data                                   ? ABSENT
+           : streaming && row_is_dense(&q->x, q->width) ? STREAMED
+           : q->as_it_is                                ? IN_PLACE
+                                                        : COPIED;
+  if (q->way == IN_PLACE) q->rows[0].step = q->x.t;
+  if (q->way == COPIED || q->way == STREAMED)
+    use_buffer(q, NEURON_MAJOR ? 1 : q->width < rows ? q->width : rows);
+}
+
+/* Aims at the steps from t on. */
+static inline void aim(struct sequence *q, int64_t t) {
+  if (q->way == ABSENT) return;
+  q->to = step_data(q, t);
+  if (q->way == IN_PLACE) q->rows[0].at = (real *)q->to;
+}
+
+/* Streams the neurons first..end-1 of the steps aimed at from rows that begin with the first of
+ * them. For sequences that are aligned. */
+static inline void stream_reused(const struct sequence *q, int steps, int64_t first, int64_t end) {
+  const int64_t bytes = (end - first) * q->width * (int64_t)sizeof(real);
+  char *to = q->to + first * q->width * (int64_t)sizeof(real);
+  const real *row = q->rows[0].at;
+  for (int k = 0; k < steps; k++, to += q->apart, row += q->rows[0].step) {
+    int64_t at = 0;
+    for (; at + CACHE_LINE <= bytes; at += CACHE_LINE) stream_line(to + at, (const char *)row + at);
+    if (at < bytes) memcpy(to + at, (const char *)row + at, (size_t)(bytes - at));
+  }
+}
+
+/* Writes the neurons first..end-1 of the steps aimed at, which the rows hold. */
+static inline void write_steps(const struct sequence *q, int steps, int64_t first, int64_t end) {
+  const int64_t size = (int64_t)size_of(q->storage) * q->width;
+  char *to = q->to;
+  const real *row = q->rows[0].at;
+  for (int k = 0; k < steps; k++, to += q->apart, row += q->rows[0].step) {
+    const real *from = row;
+    if (q->way == COPIED) {
+      scatter_row(&q->x, to, q->storage, first, end, q->width, row, q->pitch);
+      continue;
     }
-    case LIF_FLOAT64: {
-      double *to = (double *)x->data + offset;
-      FOR_ROW(to[at] = (double)row[k];) break;
+    if (!q->as_it_is) {
+      scatter_row(&q->x, q->staged + k * q->step, q->storage, first, end, q->width, row, q->pitch);
+      from = q->staged + k * q->step;
     }
-    case LIF_BFLOAT16: {
-      uint16_t *to = (uint16_t *)x->data + offset;
-      FOR_ROW(to[at] = to_bfloat16((float)row[k]);) break;
-    }
-    case LIF_FLOAT16: {
-      uint16_t *to = (uint16_t *)x->data + offset;
-      FOR_ROW(to[at] = to_float16((float)row[k]);) break;
-    }
+    stream(to, (const char *)from, first * size, end * size, q->count * size);
   }
 }
 

@@ -13,14 +13,28 @@ typedef struct CUstream_st *lif_stream;
 struct lif_cuda_kernels {
   int (*forward)(const struct lif_args *a, lif_stream stream);
   int (*backward)(const struct lif_args *a, lif_stream stream);
-  int fields; /* a launch with S > 2 needs workspace for B * N * S * fields reals */
+  /* How many reals a->workspace must have room for: a neuron's values where they are not held in
+   * registers. Mostly 0. */
+  int64_t (*workspace)(const struct lif_args *a, int backward);
 };
 
-#define LIF_CUDA_KERNELS_(neuron, storage) lif_cuda_##neuron##_##storage
-#define LIF_CUDA_KERNELS(neuron, storage) LIF_CUDA_KERNELS_(neuron, storage)
+/* Which way a launch took, for tests: bits. */
+enum {
+  LIF_WAY_RING = 1,   /* rows came through shared memory, not directly */
+  LIF_WAY_COMMON = 2, /* the kernel of the neuron's common case */
+  LIF_WAY_PIECES = 4, /* all rows could be copied in pieces of 16 bytes */
+  LIF_WAY_MASK = 8
+};
+void lif_cuda_note_way(int way, int backward);
+/* Of the last launch forward or backward in this process; -1: there was none. */
+int lif_cuda_last_way(int backward);
 
-/* The kernels of neuron number `index` of LIF_NEURONS, for a storage of enum lif_storage. */
-const struct lif_cuda_kernels *lif_find_cuda_kernels(int index, int storage);
+#define LIF_CUDA_KERNELS_(neuron, synapses, storage) lif_cuda_##neuron##_##synapses##_##storage
+#define LIF_CUDA_KERNELS(neuron, synapses, storage) LIF_CUDA_KERNELS_(neuron, synapses, storage)
+
+/* The kernels of neuron number `index` of LIF_NEURONS for a layer of S synapses, for a storage of
+ * enum lif_storage; NULL if the neuron does not take S synapses. */
+const struct lif_cuda_kernels *lif_find_cuda_kernels(int index, int S, int storage);
 
 /* Where lif_cuda_reduce leaves its sums: each gradient is dense, and takes the next `length`
  * columns. */

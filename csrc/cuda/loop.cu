@@ -1,462 +1,524 @@
-/* The time loop on CUDA. Compiled once for each neuron (NEURON) and storage type (LIF_STORAGE).
+/* The time loop on CUDA. Compiled once for each neuron (NEURON), number of synapses (LIF_SYNAPSES)
+ * and storage type (LIF_STORAGE).
  *
- * One thread a neuron of one batch item: its state stays in registers, t is the loop, and
- * neighbouring threads read and write neighbouring neurons. Sequences come through a ring in shared
- * memory (ring.h), a chunk of steps at a time; a chunk is a checkpoint's interval. SYN is the
- * number of synapses as a compile-time constant, so that what a neuron keeps a synapse is in
- * registers too; SYN < 0 stands for any number, kept in the workspace in device memory. PLAIN
- * kernels read without a ring and save every state: those of any number of synapses, and those of a
- * recurrent layer, of which the op layer launches one a time step, with a matrix product between
- * (csrc/ops/recurrence.cpp).
- *
- * STREAM kernels are for the common case on GPUs of compute capability 8 and later: x alone, rows
- * that can be copied in pieces of 16 bytes (stream.h). With MASK the backward has one bit a step
- * instead of the states. */
+ * A thread walks one neuron: its state stays in registers, t is the loop, and neighbouring threads
+ * write neighbouring neurons. What a step reads comes as rows (rows.h), a chunk of steps at a time.
+ * There is one kernel forward, one backward from the mask and one backward from checkpoints. What
+ * they are compiled with as constants is what a walk would wait for: whether the call is the
+ * neuron's common case, the surrogate, whether parameters have gradients, the width of a block. */
 #include "../neuron/neuron.h"
 #include NEURON_HEADER
-#include "../neuron/slope.h"
+#include "../neuron/defaults.h"
 #include "kernels.h"
-#include "ring.h"
-#include "storage.h"
+#include "rows.h"
 
-/* The members a synapse of a view: an array in registers, or a piece of the workspace. */
-#define BIND_PER_NEURON(view, name)
-#define BIND_OPTIONAL_PER_NEURON(view, name)
-#define BIND_PER_SYNAPSE(view, name)                \
-  real view##_##name[SYN > 0 ? SYN : 1];            \
-  view.name = SYN >= 0 ? view##_##name : workspace; \
-  if (SYN < 0) workspace += S;
-#define BIND_PER_CURRENT(view, name) BIND_PER_SYNAPSE(view, name)
-#define BIND_RECURRENT(view, name) BIND_PER_SYNAPSE(view, name)
-#define BIND_IN(name, KIND) BIND_##KIND(in, name)
-#define BIND_P(name, KIND) BIND_##KIND(p, name)
-#define BIND_S(name, KIND) BIND_##KIND(s, name)
-#define BIND_G(name, KIND) BIND_##KIND(g, name)
-#define BIND_G_IN(name, KIND) BIND_##KIND(g_in, name)
-#define BIND_G_P(name, KIND) BIND_##KIND(g_p, name)
+/* How neurons are laid out over blocks. Wide rows make better use of memory, narrow ones spread few
+ * neurons over the GPU. SHORT is WIDE for sequences that are shorter than a chunk: without the code
+ * for full chunks a kernel needs fewer registers, and what goes before a sequence, which takes as
+ * long as the sequence, is hidden by more blocks. */
+enum layout { NARROW, WIDE, SHORT };
+enum { SHORT_STEPS = 8 };
+template <int LAYOUT>
+constexpr int neurons_of = LAYOUT == NARROW ? 64 : 128;
 
-/* EACH_<kind>(member, statement): the statement for each value of a member, as `value`, number
- * k. */
-#define EACH_PER_NEURON(member, STATEMENT) \
-  {                                        \
-    real &value = member;                  \
-    const int k = 0;                       \
-    (void)k;                               \
-    STATEMENT                              \
-  }
-#define EACH_OPTIONAL_PER_NEURON(member, STATEMENT) EACH_PER_NEURON(member, STATEMENT)
-#define EACH_PER_SYNAPSE(member, STATEMENT)       \
-  _Pragma("unroll") for (int k = 0; k < S; k++) { \
-    real &value = member[k];                      \
-    STATEMENT                                     \
-  }
-#define EACH_PER_CURRENT(member, STATEMENT)                     \
-  _Pragma("unroll") for (int k = 0; k < (S > 0 ? S : 1); k++) { \
-    real &value = member[k];                                    \
-    STATEMENT                                                   \
-  }
-#define EACH_RECURRENT(member, STATEMENT) EACH_PER_CURRENT(member, STATEMENT)
+template <int LAYOUT>
+constexpr int threads_of = neurons_of<LAYOUT> + 32 * copiers_of<neurons_of<LAYOUT>>;
 
-#define READ_INPUT(name, KIND)                                                 \
-  {                                                                            \
-    const column<stored> from(a.inputs[INPUT_##name], b, n);                   \
-    EACH_##KIND(in.name, value = from.at ? unpack(from.read(t, k)) : REAL(0);) \
-  }
-/* The same through the ring; `field` counts the values of one step, in the same order as
- * FETCH_INPUT put them there. */
-#define FETCH_INPUT(name, KIND)                                                \
-  {                                                                            \
-    const column<stored> from(a.inputs[INPUT_##name], b, n);                   \
-    if (from.at)                                                               \
-      EACH_##KIND(in.name, (void)value;                                        \
-                  ring.fetch(memory, field++, from, k, first_fetched, steps);) \
-  }
-#define TAKE_INPUT(name, KIND)                                                     \
-  {                                                                                \
-    const bool given = a.inputs[INPUT_##name].data != nullptr;                     \
-    EACH_##KIND(in.name, value = given ? ring.take(memory, u, field++) : REAL(0);) \
-  }
-#define READ_PARAM(name, KIND)                                        \
-  {                                                                   \
-    const column<real> from(a.params[PARAM_##name], b, n);            \
-    EACH_##KIND(p.name, value = from.at ? from.read(0, k) : REAL(0);) \
-  }
-#define READ_FIRST(name, KIND)                                        \
-  {                                                                   \
-    const column<real> from(a.first_state[STATE_##name], b, n);       \
-    EACH_##KIND(s.name, value = from.at ? from.read(0, k) : REAL(0);) \
-  }
-#define WRITE_LAST(name, KIND)                               \
-  {                                                          \
-    const column<real> to(a.last_state[STATE_##name], b, n); \
-    if (to.at) EACH_##KIND(s.name, to.write(0, k, value);)   \
-  }
-#define WRITE_CHECKPOINT(name, KIND)                                    \
-  {                                                                     \
-    const column<real> to(a.checkpoints[STATE_##name], b, n);           \
-    if (to.at) EACH_##KIND(s.name, to.write(interval_index, k, value);) \
-  }
-#define READ_CHECKPOINT(name, KIND)                                                \
-  {                                                                                \
-    const column<real> from(a.checkpoints[STATE_##name], b, n);                    \
-    EACH_##KIND(s.name, value = from.at ? from.read(interval_index, k) : REAL(0);) \
-  }
-#define WRITE_RECORD(name, KIND)                                 \
-  {                                                              \
-    const column<stored> to(a.records[STATE_##name], b, n);      \
-    if (to.at) EACH_##KIND(s.name, to.write(t, k, pack(value));) \
-  }
-#define ADD_GRAD_RECORD(name, KIND)                                     \
-  {                                                                     \
-    const column<stored> from(a.grad_records[STATE_##name], b, n);      \
-    if (from.at) EACH_##KIND(g.name, value += unpack(from.read(t, k));) \
-  }
-#define READ_GRAD_LAST(name, KIND)                                    \
-  {                                                                   \
-    const column<real> from(a.grad_last_state[STATE_##name], b, n);   \
-    EACH_##KIND(g.name, value = from.at ? from.read(0, k) : REAL(0);) \
-  }
-#define WRITE_GRAD_FIRST(name, KIND)                               \
-  {                                                                \
-    const column<real> to(a.grad_first_state[STATE_##name], b, n); \
-    if (to.at) EACH_##KIND(g.name, to.write(0, k, value);)         \
-  }
-#define WRITE_GRAD_INPUT(name, KIND)                                \
-  {                                                                 \
-    const column<stored> to(a.grad_inputs[INPUT_##name], b, n);     \
-    if (to.at) EACH_##KIND(g_in.name, to.write(t, k, pack(value));) \
-  }
-#define CLEAR_GRAD_PARAM(name, KIND)                                    \
-  {                                                                     \
-    const column<real> from(a.grad_params[PARAM_##name], b, n);         \
-    const bool add = PLAIN && a.add_to_grad_params && from.at;          \
-    EACH_##KIND(g_p.name, value = add ? from.at[k * from.s] : REAL(0);) \
-  }
-#define WRITE_GRAD_PARAM(name, KIND)                          \
-  {                                                           \
-    const column<real> to(a.grad_params[PARAM_##name], b, n); \
-    if (to.at) EACH_##KIND(g_p.name, to.write(0, k, value);)  \
-  }
-/* The stash: states before each step of the chunk being replayed, but the last, in shared memory;
- * `slot` counts the values of one step. */
-#define STASH(name, KIND) EACH_##KIND(s.name, stash[(u * values + slot++) * THREADS] = value;)
-#define STREAM_STASH(name, KIND) EACH_##KIND(s.name, stash(slot++ + u * values) = value;)
-#define STREAM_UNSTASH(name, KIND) EACH_##KIND(s.name, value = stash(slot++ + u * values);)
-#define UNSTASH(name, KIND) EACH_##KIND(s.name, value = stash[(u * values + slot++) * THREADS];)
-#define COUNT_VALUES(name, KIND) +(LIF_##KIND == LIF_PER_SYNAPSE ? (SYN > 0 ? SYN : 0) : 1)
+/* Steps of a chunk. Few neurons wait for their own chain of operations, which a longer chunk
+ * interrupts less often; many for memory, and then short chunks let more blocks share a
+ * multiprocessor. Checkpoints are a chunk apart. */
+template <bool MASK, int LAYOUT>
+constexpr int steps_of_chunk = MASK && LAYOUT == NARROW ? (int)LIF_MASK_STEPS : (int)CHUNK;
 
-/* The recurrent layer's own: what the op layer computes between two launches of one step each. */
-#if NEURON_RECURRENT
-#define READ_RECURRENT                                                   \
-  {                                                                      \
-    const column<real> from(a.recurrence.in, b, n);                      \
-    EACH_RECURRENT(in.rec, value = from.at ? from.read(t, k) : REAL(0);) \
-  }
-#define WRITE_SPIKES(spikes)                                \
-  {                                                         \
-    const column<real> to(a.last_state[STATE_COUNT], b, n); \
-    if (to.at) to.write(0, 0, spikes);                      \
-  }
-#define ADD_GRAD_SPIKES(g_out)                                     \
-  {                                                                \
-    const column<real> from(a.grad_last_state[STATE_COUNT], b, n); \
-    if (from.at) g_out += from.read(0, 0);                         \
-  }
-#define WRITE_GRAD_RECURRENT                                  \
-  {                                                           \
-    const column<real> to(a.recurrence.grad_in, b, n);        \
-    if (to.at) EACH_RECURRENT(g_in.x, to.write(t, k, value);) \
-  }
-#else
-#define READ_RECURRENT
-#define WRITE_SPIKES(spikes)
-#define ADD_GRAD_SPIKES(g_out)
-#define WRITE_GRAD_RECURRENT
-#endif
-
-#define FIELD_KIND(name, KIND) LIF_##KIND,
-static const int input_kinds[] = {NEURON_INPUTS(FIELD_KIND)};
-
-enum { WORKSPACE_FIELDS = 2 * (INPUT_COUNT + PARAM_COUNT + STATE_COUNT) };
-
-#if NEURON_MASKABLE
-#define STEP_WITH_MASK(word, bit)                        \
-  {                                                      \
-    int open;                                            \
-    result = step_masked(S, &o, &p, &s, &in, &s, &open); \
-    if (open) word |= 1u << (bit);                       \
-  }
-#else
-#define STEP_WITH_MASK(word, bit) result = step(S, &o, &p, &s, &in, &s);
-#endif
+/* Blocks that a multiprocessor must have registers for: many neurons wait for memory, few for
+ * themselves, and what is not the common case needs more registers. */
+template <bool COMMON, int LAYOUT>
+constexpr int forward_blocks = LAYOUT == SHORT    ? 8
+                               : LAYOUT == WIDE   ? 6
+                               : COMMON           ? 1
+                               : LIF_SYNAPSES > 2 ? 3
+                                                  : 5;
+template <bool COMMON, int LAYOUT>
+constexpr int backward_blocks = LAYOUT == SHORT    ? 5
+                                : LAYOUT == WIDE   ? 4
+                                : COMMON           ? 1
+                                : LIF_SYNAPSES > 2 ? 3
+                                                   : 4;
 
 template <int value_>
 struct constant {
   enum { value = value_ };
 };
 
-#if !NEURON_MASKABLE
-__device__ __forceinline__ int neuron_reciprocal_fits(const struct options *,
-                                                      const struct params *) {
-  return 1;
+/* COMMON: the common case, with its options as constants. x is the only input, the output has a
+ * gradient, nothing is recorded, nothing is smooth, and NEURON_COMMON holds. */
+template <bool COMMON>
+__device__ __forceinline__ struct options options_of(const lif_args &a) {
+  struct options o = in_precision(&a.options);
+  if (COMMON) {
+    o.inputs_given = 1;
+    NEURON_COMMON(SET_COMMON_OPTION, SET_NOT_GIVEN)
+  }
+  return o;
 }
-#endif
 
-template <int SYN, bool PLAIN>
-__global__ void __launch_bounds__(THREADS) forward_kernel(const lif_args a, ring ring) {
+template <bool COMMON>
+__device__ __forceinline__ void read_params(struct params &p, const lif_args &a, int S, int64_t b,
+                                            int64_t n) {
+  read(p, a.params, S, b, n, REAL(0), REAL(0));
+  derive(&p);
+  if (COMMON) { NEURON_COMMON(IGNORE_OPTION, SET_LEFT_OUT) }
+}
+
+/* The rows of each field. They follow `before` others. Returns the number of rows so far. In the
+ * common case there is only the first field. */
+template <bool COMMON, class Rows, class Members, int FIELDS>
+__device__ __forceinline__ int set_rows(row_place (&places)[FIELDS], const Rows &rows,
+                                        Members &members, const lif_tensor *tensors, int S,
+                                        int before) {
+  each(members, [&](int field, int kind, auto &&) {
+    const bool given = COMMON ? field == 0 : tensors[field].data != nullptr;
+    places[field] =
+        rows.place_of(tensors[field], given ? before : -1, COMMON ? 1 : lif_width(kind, S));
+    before += given ? lif_width(kind, S) : 0;
+  });
+  return before;
+}
+
+/* The inputs of step u of the chunk. Those that are left out are -0: adding it changes nothing, and
+ * where it is a constant the compiler drops it. */
+template <bool COMMON, class Rows>
+__device__ __forceinline__ void take(struct inputs &in, const lif_args &a, int S, const Rows &rows,
+                                     const row_place (&row)[INPUT_COUNT], int u) {
+  each(in, [&](int field, int kind, auto &&values) {
+    const bool left_out = (COMMON && field > 0) || kind & LIF_OF_RECURRENCE;
+#pragma unroll
+    for (int k = 0; k < computed_width(kind, S); k++)
+      values[k] = left_out || k >= lif_width(kind, S)
+                      ? REAL(-0.0)
+                      : rows.read(a.inputs[field], row[field], k, u);
+  });
+}
+
+/* Adds to the adjoints of the states what comes from the records of step u of the chunk. */
+template <class Rows>
+__device__ __forceinline__ void add_records(struct states &g, const lif_args &a, int S,
+                                            const Rows &rows, const row_place (&row)[STATE_COUNT],
+                                            int u) {
+  each(g, [&](int field, int kind, auto &&values) {
+#pragma unroll
+    for (int k = 0; k < computed_width(kind, S); k++)
+      if (k < lif_width(kind, S)) values[k] += rows.read(a.grad_records[field], row[field], k, u);
+  });
+}
+
+/* A step's numbers to the stash, from place `slot` on, and back. */
+template <class Members, class Stash>
+__device__ __forceinline__ void stash_away(Members &members, int S, int slot, const Stash &stash) {
+  each(members, [&](int, int kind, auto &&values) {
+#pragma unroll
+    for (int k = 0; k < computed_width(kind, S); k++) stash(slot++) = values[k];
+  });
+}
+
+template <class Members, class Stash>
+__device__ __forceinline__ void fetch_back(Members &members, int S, int slot, const Stash &stash) {
+  each(members, [&](int, int kind, auto &&values) {
+#pragma unroll
+    for (int k = 0; k < computed_width(kind, S); k++) values[k] = stash(slot++);
+  });
+}
+
+/* A launch of one step of a recurrent layer, without the ring: what the op layer computes between
+ * two steps. The recurrent input of the step: */
+__device__ __forceinline__ void take_recurrent(struct inputs &in, const lif_args &a, int S,
+                                               int64_t b, int64_t n) {
+  const lif_tensor &x = a.recurrence.in;
+  const real *at = (const real *)x.data + b * x.b + n * x.n;
+  each(in, [&](int, int kind, auto &&values) {
+    if (!(kind & LIF_OF_RECURRENCE) || !x.data) return;
+#pragma unroll
+    for (int k = 0; k < computed_width(kind, S); k++)
+      if (k < lif_width(kind, S)) values[k] = __ldg(at + k * x.s);
+  });
+}
+
+/* Adds what the next step's recurrent input makes of the adjoint of the output. */
+__device__ __forceinline__ real add_spikes(real g_out, const lif_args &a, int64_t b, int64_t n) {
+  if (!NEURON_RECURRENT || !a.grad_last_state[STATE_COUNT].data) return g_out;
+  const lif_tensor &g = a.grad_last_state[STATE_COUNT];
+  return g_out + __ldg((const real *)g.data + b * g.b + n * g.n);
+}
+
+/* The adjoint of the recurrent input, which is that of x. */
+__device__ __forceinline__ void put_recurrent(struct inputs &g_in, const lif_args &a, int S,
+                                              int64_t b, int64_t n) {
+  const lif_tensor &to = a.recurrence.grad_in;
+  each(g_in, [&](int field, int kind, auto &&values) {
+    if (field > 0 || !to.data) return;
+#pragma unroll
+    for (int k = 0; k < computed_width(kind, S); k++)
+      if (k < lif_width(kind, S)) ((real *)to.data)[b * to.b + n * to.n + k * to.s] = values[k];
+  });
+}
+
+/* This thread's part of the workspace. */
+template <int NEURONS>
+__device__ __forceinline__ memory workspace_of(const lif_args &a) {
+  return {(real *)a.workspace + blockIdx.x * (int64_t)NEURONS + threadIdx.x,
+          (int64_t)gridDim.x * NEURONS};
+}
+
+/* Calls walk(constant<fast>): fast where spikes can be counted by the threshold's reciprocal and
+ * are not replaced by their smooth variant. The same for all threads of a warp, so that they walk
+ * together. */
+template <bool COMMON, class Walk>
+__device__ __forceinline__ void walk_fast_or_slow(const lif_args &a, const struct params &p,
+                                                  Walk walk) {
+  const struct options o = options_of<COMMON>(a);
+  if constexpr (!COMMON || NEURON_COUNTS) {
+    const bool fast = counts_by_reciprocal(&o, &p) && !o.smooth;
+    if (!__all_sync(__activemask(), fast)) {
+      walk(constant<0>());
+      return;
+    }
+  }
+  walk(constant<1>());
+}
+
+template <bool FAST, bool COMMON>
+__device__ __forceinline__ void set_speed(struct options &o) {
+  o.reciprocal_fits = FAST;
+  if (FAST || COMMON) o.smooth = 0;
+}
+
+/* RING: rows come through the ring, otherwise directly. MASK: with the mask, in place of
+ * checkpoints. */
+template <bool RING, bool MASK, bool COMMON, int LAYOUT>
+__global__ void __launch_bounds__(threads_of<LAYOUT>, forward_blocks<COMMON, LAYOUT>)
+    forward_kernel(const __grid_constant__ lif_args a, const __grid_constant__ sources sources) {
   extern __shared__ __align__(16) unsigned char shared_memory[];
-  ring.memory = (stored *)shared_memory + threadIdx.x;
-  const int64_t id = blockIdx.x * (int64_t)THREADS + threadIdx.x;
-  if (id >= a.B * a.N) return;
-  const int64_t b = id / a.N, n = id % a.N;
-  const int S = SYN >= 0 ? SYN : a.S;
-  real *workspace = (real *)a.workspace + (SYN < 0 ? id * WORKSPACE_FIELDS * S : 0);
-  (void)workspace; /* not every neuron has fields a synapse */
-  const struct options o = in_precision(&a.options);
+  __shared__ barriers barriers;
+  constexpr int NEURONS = neurons_of<LAYOUT>, STEPS = steps_of_chunk<MASK, LAYOUT>;
+  constexpr int CURRENTS = LIF_SYNAPSES > 1 ? LIF_SYNAPSES : 1; /* values of x */
+  constexpr bool LIFTED = COMMON && STEPS * CURRENTS <= LIF_MASK_STEPS;
+  const int S = layer_synapses(a.S), computed = computed_synapses(S);
+  const place<NEURONS> at(a);
+  const int64_t n = at.n;
+  rows_of<RING, NEURONS, STEPS, false> rows(shared_memory, &barriers, sources.stages,
+                                            COMMON ? lif_width(LIF_PER_CURRENT, S) : sources.values,
+                                            a.T, at);
+  const lif_tensor *common_sources[] = {&a.inputs[0]};
+  if (rows.template copies<COMMON>(a, sources, common_sources, at, false)) return;
   struct params p;
   struct states s;
   struct inputs in;
-  NEURON_PARAMS(BIND_P)
-  NEURON_STATES(BIND_S)
-  NEURON_INPUTS(BIND_IN)
-  NEURON_PARAMS(READ_PARAM)
-  NEURON_STATES(READ_FIRST)
-  const column<stored> out(a.out, b, n);
-  const column<unsigned> mask(a.mask, b, n);
-  unsigned word = 0; /* kept in any case, and written if wanted */
-  (void)word;
-
-  if (PLAIN) {
-    for (int64_t t = 0; t < a.T; t++) {
-      const int64_t interval_index = t;
-      NEURON_STATES(WRITE_CHECKPOINT)
-      NEURON_INPUTS(READ_INPUT)
-      READ_RECURRENT
-      const real result = step(S, &o, &p, &s, &in, &s);
-      out.write(t, 0, pack(result));
-      WRITE_SPIKES(result)
-      NEURON_STATES(WRITE_RECORD)
-    }
-  } else {
-    const int64_t chunks = (a.T + CHUNK - 1) / CHUNK;
-    const auto fetch = [&](int64_t chunk_fetched) {
-      stored *const memory = ring.chunk(chunk_fetched);
-      const int64_t first_fetched = chunk_fetched * CHUNK;
-      const int steps = (int)(a.T - first_fetched < CHUNK ? a.T - first_fetched : CHUNK);
-      int field = 0;
-      if (chunk_fetched < chunks) { NEURON_INPUTS(FETCH_INPUT) }
-      ring.commit();
-    };
-    for (int c = 0; c + 1 < ring.depth; c++) fetch(c);
-    for (int64_t chunk = 0; chunk < chunks; chunk++) {
-      fetch(chunk + ring.depth - 1);
-      ring.wait();
-      stored *const memory = ring.chunk(chunk);
-      const int64_t interval_index = chunk, first = chunk * CHUNK;
-      NEURON_STATES(WRITE_CHECKPOINT)
-      const int steps = (int)(a.T - first < CHUNK ? a.T - first : CHUNK);
+  memory spare = workspace_of<NEURONS>(a);
+  bind(p, S, spare);
+  bind(s, S, spare);
+  bind(in, S, spare);
+  read_params<COMMON>(p, a, S, at.b, n);
+  row_place row[INPUT_COUNT];
+  set_rows<COMMON>(row, rows, in, a.inputs, S, 0);
+  walk_fast_or_slow<COMMON>(a, p, [&](auto fast) {
+    constexpr bool FAST = decltype(fast)::value;
+    struct options o = options_of<COMMON>(a);
+    set_speed<FAST, COMMON>(o);
+    for (int64_t b = at.b; b < at.end; b += at.apart) {
+      read(s, a.first_state, S, b, n, REAL(0), REAL(-0.0));
+      stored *out = (stored *)a.out.data + b * a.out.b + n * a.out.n;
+      targets<COMMON ? 0 : STATE_COUNT> records(a.records, b, n, 0);
+      checkpoints kept(a, b, n, 0);
+      unsigned *words = (unsigned *)a.mask.data + b * a.mask.b + n * a.mask.n, word = 0;
+      int first = 0; /* step of the mask's word */
+      real result = REAL(0);
+      for (int64_t t = 0; t < a.T; t += STEPS) {
+        const int left = (int)min((int64_t)STEPS, a.T - t);
+        unsigned bits = 0;
+        const auto step_and_put = [&](int u) {
+          int open;
+          result = step_masked(computed, &o, &p, &s, &in, &s, &open);
+          if (MASK && open) bits |= 1u << u;
+          store(out, result, true);
+          out = (stored *)((char *)out + a.out.t * (int64_t)sizeof(stored));
+          records.put(s, a.records, S, 1);
+        };
+        if (!MASK) {
+          kept.write(s, a, S);
+          kept.move(a, 1);
+        }
+        rows.wait(b, t);
+        if (LIFTED && FAST && LAYOUT != SHORT && left == STEPS) {
+          real lifted[STEPS][CURRENTS];
+#pragma unroll
+          for (int u = 0; u < STEPS; u++)
+#pragma unroll
+            for (int k = 0; k < CURRENTS; k++) lifted[u][k] = rows.read(a.inputs[0], row[0], k, u);
+          rows.release();
+          take<COMMON>(in, a, S, rows, row, 0); /* what is left out */
+#pragma unroll
+          for (int u = 0; u < STEPS; u++) {
+            each(in, [&](int field, int, auto &&values) {
+#pragma unroll
+              for (int k = 0; k < CURRENTS; k++)
+                if (field == 0) values[k] = lifted[u][k];
+            });
+            step_and_put(u);
+          }
+        } else {
 #pragma unroll 4
-      for (int u = 0; u < steps; u++) {
-        const int64_t t = first + u;
-        int field = 0;
-        NEURON_INPUTS(TAKE_INPUT)
-        real result;
-        STEP_WITH_MASK(word, t % LIF_MASK_STEPS)
-        out.write(t, 0, pack(result));
-        NEURON_STATES(WRITE_RECORD)
+          for (int u = 0; u < left; u++) {
+            take<COMMON>(in, a, S, rows, row, u);
+            if (!RING) take_recurrent(in, a, S, b, n);
+            step_and_put(u);
+          }
+          rows.release();
+        }
+        if (MASK) {
+          word |= bits << first;
+          first += STEPS;
+          if (first == LIF_MASK_STEPS || t + STEPS >= a.T) {
+            *words = word;
+            words += a.mask.t;
+            word = first = 0;
+          }
+        }
       }
-      if (mask.at && (chunk + 1 == chunks || (first + CHUNK) % LIF_MASK_STEPS == 0)) {
-        mask.write(first / LIF_MASK_STEPS, 0, word);
-        word = 0;
-      }
-    }
-  }
-  NEURON_STATES(WRITE_LAST)
-}
-
-template <int SYN, bool PLAIN>
-__global__ void __launch_bounds__(THREADS) backward_kernel(const lif_args a, ring ring) {
-  extern __shared__ __align__(16) unsigned char shared_memory[];
-  constexpr int values = 0 NEURON_STATES(COUNT_VALUES);
-  real *stash = (real *)shared_memory + threadIdx.x;
-  ring.memory = (stored *)((real *)shared_memory + ring.before) + threadIdx.x;
-  const int64_t id = blockIdx.x * (int64_t)THREADS + threadIdx.x;
-  if (id >= a.B * a.N) return;
-  const int64_t b = id / a.N, n = id % a.N;
-  const int S = SYN >= 0 ? SYN : a.S;
-  real *workspace = (real *)a.workspace + (SYN < 0 ? id * WORKSPACE_FIELDS * S : 0);
-  (void)workspace; /* not every neuron has fields a synapse */
-  const struct options o = in_precision(&a.options);
-  struct params p, g_p;
-  struct states s, g;
-  struct inputs in, g_in;
-  NEURON_PARAMS(BIND_P)
-  NEURON_PARAMS(BIND_G_P)
-  NEURON_STATES(BIND_S)
-  NEURON_STATES(BIND_G)
-  NEURON_INPUTS(BIND_IN)
-  NEURON_INPUTS(BIND_G_IN)
-  NEURON_PARAMS(READ_PARAM)
-  NEURON_PARAMS(CLEAR_GRAD_PARAM)
-  NEURON_STATES(READ_GRAD_LAST)
-  const column<stored> grad_out(a.grad_out, b, n);
-
-  if (PLAIN) {
-    for (int64_t t = a.T - 1; t >= 0; t--) {
-      const int64_t interval_index = t;
-      NEURON_STATES(READ_CHECKPOINT)
-      NEURON_INPUTS(READ_INPUT)
-      READ_RECURRENT
-      real g_out = grad_out.at ? unpack(grad_out.read(t, 0)) : REAL(0);
-      ADD_GRAD_SPIKES(g_out)
-      NEURON_STATES(ADD_GRAD_RECORD)
-      const struct kept kept = keep(S, &o, &p, &s, &in);
-      step_backward(S, &o, &p, &kept, &s, &in, slope_of_step(&o, &p, &kept), g_out, &g, &g, &g_in,
-                    &g_p);
-      NEURON_INPUTS(WRITE_GRAD_INPUT)
-      WRITE_GRAD_RECURRENT
-    }
-  } else {
-    /* Chunks are counted from the end: chunk 0 holds the last steps. */
-    const int64_t chunks = (a.T + CHUNK - 1) / CHUNK;
-    const auto fetch = [&](int64_t chunk_fetched) {
-      stored *const memory = ring.chunk(chunk_fetched);
-      const int64_t first_fetched = (chunks - 1 - chunk_fetched) * CHUNK;
-      const int steps = (int)(a.T - first_fetched < CHUNK ? a.T - first_fetched : CHUNK);
-      int field = 0;
-      if (chunk_fetched < chunks) {
-        NEURON_INPUTS(FETCH_INPUT)
-        if (grad_out.at) ring.fetch(memory, field++, grad_out, 0, first_fetched, steps);
-      }
-      ring.commit();
-    };
-    for (int c = 0; c + 1 < ring.depth; c++) fetch(c);
-    for (int64_t chunk = 0; chunk < chunks; chunk++) {
-      fetch(chunk + ring.depth - 1);
-      const int64_t interval_index = chunks - 1 - chunk, first = interval_index * CHUNK;
-      const int steps = (int)(a.T - first < CHUNK ? a.T - first : CHUNK);
-      NEURON_STATES(READ_CHECKPOINT)
-      ring.wait();
-      stored *const memory = ring.chunk(chunk);
-#pragma unroll 4
-      for (int u = 0; u + 1 < steps; u++) {
-        int slot = 0, field = 0;
-        NEURON_STATES(STASH)
-        NEURON_INPUTS(TAKE_INPUT)
-        step(S, &o, &p, &s, &in, &s);
-      }
-#pragma unroll 2
-      for (int u = steps - 1; u >= 0; u--) {
-        const int64_t t = first + u;
-        int slot = 0, field = 0;
-        if (u + 1 < steps) { NEURON_STATES(UNSTASH) }
-        NEURON_INPUTS(TAKE_INPUT)
-        const real g_out = grad_out.at ? ring.take(memory, u, field) : REAL(0);
-        NEURON_STATES(ADD_GRAD_RECORD)
-        const struct kept kept = keep(S, &o, &p, &s, &in);
-        step_backward(S, &o, &p, &kept, &s, &in, slope_of_step(&o, &p, &kept), g_out, &g, &g, &g_in,
-                      &g_p);
-        NEURON_INPUTS(WRITE_GRAD_INPUT)
+      write(s, a.last_state, S, b, n);
+      if (!RING && NEURON_RECURRENT && a.T > 0) { /* the last state but one of a recurrent layer */
+        const lif_tensor &spikes = a.last_state[STATE_COUNT];
+        if (spikes.data) ((real *)spikes.data)[b * spikes.b + n * spikes.n] = result;
       }
     }
-  }
-  NEURON_STATES(WRITE_GRAD_FIRST)
-  NEURON_PARAMS(WRITE_GRAD_PARAM)
+  });
 }
 
 #if NEURON_MASKABLE
-/* From the mask alone: any layout and inputs, and with gradients of records. */
-template <int SYN>
-__global__ void __launch_bounds__(THREADS) masked_backward_kernel(const lif_args a, ring) {
-  const int64_t id = blockIdx.x * (int64_t)THREADS + threadIdx.x;
-  if (id >= a.B * a.N) return;
-  const int64_t b = id / a.N, n = id % a.N;
-  constexpr int S = SYN;
-  real *workspace = nullptr;
-  (void)workspace;
+/* From the mask alone. */
+template <bool RING, bool COMMON, int LAYOUT>
+__global__ void __launch_bounds__(threads_of<LAYOUT>, forward_blocks<COMMON, LAYOUT>)
+    masked_backward_kernel(const __grid_constant__ lif_args a,
+                           const __grid_constant__ sources sources) {
+  extern __shared__ __align__(16) unsigned char shared_memory[];
+  __shared__ barriers barriers;
+  constexpr int NEURONS = neurons_of<LAYOUT>, STEPS = steps_of_chunk<true, LAYOUT>;
+  const int S = layer_synapses(a.S), computed = computed_synapses(S);
+  const place<NEURONS> at(a);
+  const int64_t n = at.n;
+  rows_of<RING, NEURONS, STEPS, true> rows(shared_memory, &barriers, sources.stages,
+                                           COMMON ? 1 : sources.values, a.T, at);
+  const lif_tensor *common_sources[] = {&a.grad_out};
+  if (rows.template copies<COMMON>(a, sources, common_sources, at, true)) return;
   struct params p;
   struct states g;
   struct inputs g_in;
-  NEURON_PARAMS(BIND_P)
-  NEURON_STATES(BIND_G)
-  NEURON_INPUTS(BIND_G_IN)
-  NEURON_PARAMS(READ_PARAM)
-  NEURON_STATES(READ_GRAD_LAST)
-  const column<stored> grad_out(a.grad_out, b, n);
-  const column<unsigned> mask(a.mask, b, n);
+  memory spare = workspace_of<NEURONS>(a);
+  bind(p, S, spare);
+  bind(g, S, spare);
+  bind(g_in, S, spare);
+  read_params<COMMON>(p, a, S, at.b, n);
+  const row_place out_row = rows.place_of(a.grad_out, COMMON || a.grad_out.data ? 0 : -1, 1);
+  row_place record_row[STATE_COUNT];
+  set_rows<false>(record_row, rows, g, a.grad_records, S, out_row.row + 1);
+  const int64_t chunks = (a.T + STEPS - 1) / STEPS;
+  for (int64_t b = at.b; b < at.end; b += at.apart) {
+    read(g, a.grad_last_state, S, b, n, REAL(0), REAL(0));
+    targets<COMMON ? 1 : INPUT_COUNT> grad_inputs(a.grad_inputs, b, n, a.T - 1);
+    for (int64_t chunk = chunks - 1; chunk >= 0; chunk--) {
+      const int left = (int)min((int64_t)STEPS, a.T - chunk * STEPS);
+      rows.wait(b, chunk * STEPS);
+      const unsigned bits = rows.word(a.mask) >> (int)(chunk % (LIF_MASK_STEPS / STEPS)) * STEPS;
+      const auto back = [&](int u, real g_out) {
+        if constexpr (!COMMON) add_records(g, a, S, rows, record_row, u);
+        step_backward_masked(computed, &p, (int)(bits >> u & 1u), g_out, &g, &g, &g_in);
+        grad_inputs.put(g_in, a.grad_inputs, S, -1);
+      };
+      if (COMMON && LAYOUT != SHORT && left == STEPS) {
+        real lifted[STEPS];
+#pragma unroll
+        for (int u = 0; u < STEPS; u++) lifted[u] = rows.read(a.grad_out, out_row, 0, u);
+        rows.release();
+#pragma unroll
+        for (int u = STEPS - 1; u >= 0; u--) back(u, lifted[u]);
+      } else {
 #pragma unroll 4
-  for (int64_t t = a.T - 1; t >= 0; t--) {
-    const int open = (int)(mask.read(t / LIF_MASK_STEPS, 0) >> t % LIF_MASK_STEPS & 1u);
-    const real g_out = grad_out.at ? unpack(grad_out.read(t, 0)) : REAL(0);
-    NEURON_STATES(ADD_GRAD_RECORD)
-    step_backward_masked(S, &p, open, g_out, &g, &g, &g_in);
-    NEURON_INPUTS(WRITE_GRAD_INPUT)
+        for (int u = left - 1; u >= 0; u--) back(u, rows.read(a.grad_out, out_row, 0, u));
+        rows.release();
+      }
+    }
+    write(g, a.grad_first_state, S, b, n);
   }
-  NEURON_STATES(WRITE_GRAD_FIRST)
 }
 #endif
 
-#include "stream_loop.h"
+enum { ANY = -2 };
 
-/* Starts a kernel with as deep a ring as it needs and the GPU's shared memory allows. `fields`:
- * values of a time step in the ring; `stashed`: of one in the stash. */
-template <class Kernel>
-static int start(Kernel kernel, const lif_args *a, lif_stream stream, int fields, int stashed) {
-  const struct gpu *gpu = this_gpu();
-  if (!gpu) return (int)cudaErrorInvalidDevice;
-  cudaError_t error = cudaSuccess;
-  const int64_t chunks = (a->T + CHUNK - 1) / CHUNK;
-  const int steps = (int)(a->T < CHUNK ? a->T : CHUNK);
-  ring ring = {nullptr, 1, fields, steps > 0 ? (steps - 1) * stashed * THREADS : 0};
-  const size_t before = sizeof(real) * (size_t)ring.before,
-               chunk = sizeof(stored) * THREADS * (size_t)(steps * fields);
-  while (ring.depth < DEEPEST && ring.depth < chunks &&
-         before + (size_t)(ring.depth + 1) * chunk <= (size_t)gpu->block_shared)
-    ring.depth++;
-  const size_t shared = before + (size_t)ring.depth * chunk;
-  if (shared > 48 * 1024)
-    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
-  if (error != cudaSuccess) return (int)error;
-  kernel<<<(unsigned)((a->B * a->N + THREADS - 1) / THREADS), THREADS, shared, stream>>>(*a, ring);
-  return (int)cudaGetLastError();
+/* The slopes of several steps: one switch for all of them, and none waits for another. */
+template <int STEPS>
+__device__ __forceinline__ void take_slopes(const struct options &o,
+                                            const struct point (&points)[STEPS],
+                                            struct slope (&slopes)[STEPS]) {
+#define LIF_CASE(name, class_name, params, window)                                           \
+  case LIF_SURROGATE_##name:                                                                 \
+    _Pragma("unroll") for (int u = 0; u < STEPS; u++) slopes[u] =                            \
+        name##_slope(points[u], o.surrogate_params, o.per_surrogate_param, most_spikes(&o)); \
+    break;
+  switch (o.surrogate) { LIF_SURROGATES(LIF_CASE) }
+#undef LIF_CASE
 }
 
-template <int SYN, bool PLAIN = SYN<0> static int launch(const lif_args *a, lif_stream stream,
-                                                         bool backward) {
-  constexpr int values = 0 NEURON_STATES(COUNT_VALUES);
-  int fields = 0;
-  if constexpr ((SYN == 0 || SYN == 1) && LIF_STORAGE != LIF_FLOAT64) {
-    if (!PLAIN && can_stream(a, backward)) return launch_stream<SYN>(a, stream, backward);
-  }
-  if ((a->checkpoint_interval == 1 || a->recurrence.weights) && !PLAIN)
-    return launch<SYN, true>(a, stream, backward);
-  if (!PLAIN)
-    for (int f = 0; f < INPUT_COUNT; f++)
-      if (a->inputs[f].data) fields += lif_width(input_kinds[f], a->S);
-  if (!backward) return start(forward_kernel<SYN, PLAIN>, a, stream, fields, 0);
-#if NEURON_MASKABLE
-  if constexpr (SYN >= 0)
-    if (a->mask.data) return start(masked_backward_kernel<SYN>, a, stream, 0, 0);
-#endif
-  if (!PLAIN) fields += a->grad_out.data != nullptr;
-  return start(backward_kernel<SYN, PLAIN>, a, stream, fields, PLAIN ? 0 : values);
+/* The numbers that are stashed of a step of the chunk being replayed: with gradients of parameters
+ * the states before it, otherwise what is kept of it. */
+template <bool GRADIENTS>
+LIF_ON_BOTH int stash_values(int S) {
+#define COUNT_STATE(name, KIND) +computed_width(LIF_##KIND, S)
+  return GRADIENTS ? 0 NEURON_STATES(COUNT_STATE) : NEURON_KEEPS;
+#undef COUNT_STATE
 }
 
-static int launch_any(const lif_args *a, lif_stream stream, bool backward) {
-  if (a->B * a->N == 0) return cudaSuccess;
-  if (a->S == 0) return launch<0>(a, stream, backward);
-#if NEURON_MAX_SYNAPSES != 0
-  if (a->S == 1) return launch<1>(a, stream, backward);
-#endif
-#if NEURON_MAX_SYNAPSES < 0
-  if (a->S == 2) return launch<2>(a, stream, backward);
-  return launch<-1>(a, stream, backward);
-#endif
-  return (int)cudaErrorInvalidValue;
+/* From checkpoints. SURROGATE: its number as a constant, or ANY. GRADIENTS: of parameters too. */
+template <bool RING, int SURROGATE, bool GRADIENTS, bool COMMON, int LAYOUT>
+__global__ void __launch_bounds__(threads_of<LAYOUT>, backward_blocks<COMMON, LAYOUT>)
+    backward_kernel(const __grid_constant__ lif_args a, const __grid_constant__ sources sources) {
+  extern __shared__ __align__(16) unsigned char shared_memory[];
+  __shared__ barriers barriers;
+  /* x is read unless nothing of it is needed. The stash is in registers where they suffice, which
+   * spares four instructions a step and the loops' own; else in shared memory. 40 of the 96
+   * registers that leave room for four blocks on a multiprocessor. */
+  constexpr int NEURONS = neurons_of<LAYOUT>;
+  constexpr bool READS_X = GRADIENTS || NEURON_KEEPS > 0;
+  constexpr int CONSTANT_VALUES = stash_values<GRADIENTS>(LIF_SYNAPSES);
+  constexpr bool IN_REGISTERS =
+      (SURROGATE != ANY || !GRADIENTS) &&
+      CHUNK * CONSTANT_VALUES + (GRADIENTS ? 2 * PARAM_COUNT : 0) <= (COMMON ? 42 : 20);
+  constexpr int GROUP = IN_REGISTERS ? 8 : 4;
+  const int S = layer_synapses(a.S), computed = computed_synapses(S);
+  const int values = stash_values<GRADIENTS>(S);
+  const place<NEURONS> at(a);
+  const int64_t n = at.n;
+  rows_of<RING, NEURONS, CHUNK, false> rows(
+      shared_memory, &barriers, sources.stages,
+      COMMON ? 1 + (READS_X ? lif_width(LIF_PER_CURRENT, S) : 0) : sources.values, a.T, at);
+  const lif_tensor *common_sources[READS_X ? 2 : 1] = {&a.grad_out};
+  if (READS_X) common_sources[READS_X] = &a.inputs[0];
+  if (rows.template copies<COMMON>(a, sources, common_sources, at, true)) return;
+  struct params p, g_p;
+  struct states s, g, ahead;
+  struct inputs in, g_in;
+  memory spare = workspace_of<NEURONS>(a);
+  bind(p, S, spare);
+  bind(g_p, S, spare);
+  bind(s, S, spare);
+  bind(g, S, spare);
+  bind(ahead, S, spare);
+  bind(in, S, spare);
+  bind(g_in, S, spare);
+  if constexpr (RING)
+    spare = {(real *)(shared_memory + sources.stages * rows.stage_bytes) + threadIdx.x, NEURONS};
+  read_params<COMMON>(p, a, S, at.b, n);
+  const row_place out_row = rows.place_of(a.grad_out, COMMON || a.grad_out.data ? 0 : -1, 1);
+  row_place record_row[STATE_COUNT], row[INPUT_COUNT];
+  const int before = set_rows<false>(record_row, rows, g, a.grad_records, S, out_row.row + 1);
+  set_rows<COMMON>(row, rows, in, a.inputs, S, COMMON ? 1 : before);
+  const int64_t chunks = (a.T + CHUNK - 1) / CHUNK;
+  walk_fast_or_slow<COMMON>(a, p, [&](auto fast) {
+    constexpr bool FAST = decltype(fast)::value;
+    struct options o = options_of<COMMON>(a);
+    set_speed<FAST, COMMON>(o);
+    if (SURROGATE != ANY) o.surrogate = SURROGATE;
+    o.param_gradients = GRADIENTS;
+    checkpoints next(a, at.b, n, chunks - 1); /* is read while the chunk before it is walked */
+    next.read(ahead, a, S, chunks > 0);
+    for (int64_t b = at.b; b < at.end; b += at.apart) {
+      read(g, a.grad_last_state, S, b, n, REAL(0), REAL(0));
+      clear(g_p, S);
+      if (a.add_to_grad_params) read(g_p, a.grad_params, S, b, n, REAL(0), REAL(0));
+      targets<COMMON ? 1 : INPUT_COUNT> grad_inputs(a.grad_inputs, b, n, a.T - 1);
+      for (int64_t chunk = chunks - 1; chunk >= 0; chunk--) {
+        const int steps = (int)min((int64_t)CHUNK, a.T - chunk * CHUNK);
+        assign(s, ahead, S);
+        if (LAYOUT == SHORT) /* one chunk, then the next batch item */
+          next.move_items(a, at.apart);
+        else
+          next.move(a, -1);
+        next.read(ahead, a, S, LAYOUT == SHORT ? b + at.apart < at.end : chunk > 0);
+        rows.wait(b, chunk * CHUNK);
+        const auto take_inputs = [&](int u) {
+          if (READS_X) take<COMMON>(in, a, S, rows, row, u);
+          if (!RING) take_recurrent(in, a, S, b, n);
+        };
+        const auto replay = [&](int u, const auto &stash, bool go_on) {
+          take_inputs(u);
+          if constexpr (GRADIENTS) {
+            stash_away(s, S, u * values, stash);
+          } else {
+            struct kept kept = keep(computed, &o, &p, &s, &in);
+            stash_away(kept, S, u * values, stash);
+          }
+          if (go_on) step(computed, &o, &p, &s, &in, &s);
+        };
+        const auto recall = [&](int u, const auto &stash) {
+          struct kept kept;
+          if constexpr (GRADIENTS) {
+            fetch_back(s, S, u * values, stash);
+            take_inputs(u);
+            kept = keep(computed, &o, &p, &s, &in);
+          } else {
+            fetch_back(kept, S, u * values, stash);
+            if (!COMMON) take_inputs(u); /* measured traces */
+          }
+          return kept;
+        };
+        const auto back = [&](int u, const struct kept &kept, struct slope spike) {
+          real g_out = rows.read(a.grad_out, out_row, 0, u);
+          if constexpr (!RING) g_out = add_spikes(g_out, a, b, n);
+          if constexpr (!COMMON) add_records(g, a, S, rows, record_row, u);
+          step_backward(computed, &o, &p, &kept, &s, &in, spike, g_out, &g, &g, &g_in, &g_p);
+          grad_inputs.put(g_in, a.grad_inputs, S, -1);
+          if constexpr (!RING) put_recurrent(g_in, a, S, b, n);
+        };
+        if (FAST && RING && LAYOUT != SHORT && steps == CHUNK) {
+          real registers[IN_REGISTERS ? CHUNK * CONSTANT_VALUES + 1 : 1];
+          const auto stash = [&](int k) -> real & {
+            return IN_REGISTERS ? registers[k] : spare[k];
+          };
+#pragma unroll(IN_REGISTERS ? CHUNK : 4)
+          for (int u = 0; u < CHUNK; u++) replay(u, stash, u + 1 < CHUNK);
+#pragma unroll(IN_REGISTERS ? CHUNK : 1)
+          for (int group = CHUNK - GROUP; group >= 0; group -= GROUP) {
+            struct point points[GROUP];
+            struct slope slopes[GROUP];
+            if (SURROGATE == ANY) {
+#pragma unroll
+              for (int u = 0; u < GROUP; u++) {
+                const struct kept kept = recall(group + u, stash);
+                points[u] = spike_point(&p, &kept);
+              }
+              take_slopes(o, points, slopes);
+            }
+#pragma unroll
+            for (int u = GROUP - 1; u >= 0; u--) {
+              const struct kept kept = recall(group + u, stash);
+              if (SURROGATE != ANY) slopes[u] = slope_of_step(&o, &p, &kept);
+              back(group + u, kept, slopes[u]);
+            }
+          }
+        } else {
+          const auto stash = [&](int k) -> real & { return spare[k]; };
+#pragma unroll 1
+          for (int u = 0; u < steps; u++) replay(u, stash, u + 1 < steps);
+#pragma unroll 1
+          for (int u = steps - 1; u >= 0; u--) {
+            const struct kept kept = recall(u, stash);
+            back(u, kept, slope_of_step(&o, &p, &kept));
+          }
+        }
+        rows.release();
+      }
+      write(g, a.grad_first_state, S, b, n);
+      write(g_p, a.grad_params, S, b, n);
+    }
+  });
 }
 
-static int forward(const lif_args *a, lif_stream stream) { return launch_any(a, stream, false); }
-static int backward(const lif_args *a, lif_stream stream) { return launch_any(a, stream, true); }
-
-extern "C" const struct lif_cuda_kernels LIF_CUDA_KERNELS(NEURON, LIF_STORAGE) = {forward, backward,
-                                                                                  WORKSPACE_FIELDS};
+#include "launch.h"

@@ -12,28 +12,32 @@
 /* pack_low packs into the low bits of a register, which saves one instruction. */
 #if LIF_STORAGE == 0
 typedef float stored;
+#define STORE_TYPE "b32"
+#define STORE_REGISTER "r"
 __device__ __forceinline__ real unpack(float x) { return (real)x; }
-__device__ __forceinline__ float pack(real x) { return (float)x; }
 __device__ __forceinline__ unsigned pack_low(real x) { return __float_as_uint(x); }
 #elif LIF_STORAGE == 1
 typedef double stored;
+#define STORE_TYPE "b64"
+#define STORE_REGISTER "l"
 __device__ __forceinline__ real unpack(double x) { return (real)x; }
-__device__ __forceinline__ double pack(real x) { return (double)x; }
-__device__ __forceinline__ unsigned pack_low(real) {
-  return 0;
-} /* never called: float64 has no streamed kernel */
+__device__ __forceinline__ unsigned long long pack_low(real x) {
+  return (unsigned long long)__double_as_longlong(x);
+}
 #elif LIF_STORAGE == 2
 typedef __nv_bfloat16 stored;
+#define STORE_TYPE "b16"
+#define STORE_REGISTER "r"
 __device__ __forceinline__ real unpack(__nv_bfloat16 x) { return __bfloat162float(x); }
-__device__ __forceinline__ __nv_bfloat16 pack(real x) { return __float2bfloat16_rn(x); }
 __device__ __forceinline__ unsigned pack_low(real x) {
   const __nv_bfloat162 both = __floats2bfloat162_rn(x, 0.0f);
   return *(const unsigned *)&both;
 }
 #elif LIF_STORAGE == 3
 typedef __half stored;
+#define STORE_TYPE "b16"
+#define STORE_REGISTER "r"
 __device__ __forceinline__ real unpack(__half x) { return __half2float(x); }
-__device__ __forceinline__ __half pack(real x) { return __float2half_rn(x); }
 __device__ __forceinline__ unsigned pack_low(real x) {
   const __half2 both = __floats2half2_rn(x, 0.0f);
   return *(const unsigned *)&both;
@@ -42,21 +46,12 @@ __device__ __forceinline__ unsigned pack_low(real x) {
 #error "LIF_STORAGE must be 0 to 3"
 #endif
 
-/* A tensor at one neuron: `at` is its address at t = 0, s = 0. Inputs are read-only while a kernel
- * runs (__ldg), so that the compiler may load them before earlier stores. */
-template <class Element>
-struct column {
-  Element *at;
-  int64_t t, s;
-
-  __device__ __forceinline__ column(const lif_tensor &x, int64_t b, int64_t n)
-      : at(x.data ? (Element *)x.data + b * x.b + n * x.n : nullptr), t(x.t), s(x.s) {}
-  __device__ __forceinline__ Element read(int64_t time, int k) const {
-    return __ldg(at + time * t + k * s);
-  }
-  __device__ __forceinline__ void write(int64_t time, int k, Element value) const {
-    at[time * t + k * s] = value;
-  }
-};
+/* Stores a value if it is wanted, without a branch. Not told to the compiler as a write to memory:
+ * nobody reads it before the kernel's end. */
+__device__ __forceinline__ void store(stored *to, real value, bool wanted) {
+  asm volatile("{ .reg .pred p; setp.ne.u32 p, %2, 0; @p st.global.cs." STORE_TYPE
+               " [%0], %1; }" ::"l"(to),
+               STORE_REGISTER(pack_low(value)), "r"((unsigned)wanted));
+}
 
 #endif

@@ -25,6 +25,7 @@
 #define NEURON_SPIKING 1
 #define NEURON_RECURRENT 1
 #define NEURON_MASKABLE 0
+#define NEURON_COUNTS 0
 #define NEURON_MAX_SYNAPSES 1
 #define NEURON_INPUTS(FIELD) \
   FIELD(x, PER_CURRENT) FIELD(noise, OPTIONAL_PER_NEURON) FIELD(rec, RECURRENT)
@@ -36,6 +37,7 @@
   FIELD(threshold, PER_NEURON)            \
   FIELD(reset_value, OPTIONAL_PER_NEURON) \
   FIELD(min_v, OPTIONAL_PER_NEURON) FIELD(bias, OPTIONAL_PER_NEURON)
+#define NEURON_DERIVED(FIELD)
 #define NEURON_STATES(FIELD) \
   FIELD(v, PER_NEURON) FIELD(i, PER_SYNAPSE) FIELD(adaptation, PER_NEURON)
 #define NEURON_KEPT(FIELD) \
@@ -51,6 +53,8 @@
   OPTION_IS(zero_adaptation, 0) LEFT_OUT(reset_value) LEFT_OUT(min_v) LEFT_OUT(bias)
 
 NEURON_STRUCTS
+
+LIF_FN void derive(struct params *p) { (void)p; }
 
 /* What a step makes of its input. */
 struct charge {

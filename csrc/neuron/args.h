@@ -17,8 +17,8 @@ enum {
   LIF_CHECKPOINT_INTERVAL = 16, /* time steps from one saved state to the next; the backward replays
                                    the steps between on chip */
   LIF_MASK_STEPS = 32,          /* time steps in one word of the mask */
-  LIF_MAX_REPLAYED_SYNAPSES = 2 /* most synapses per neuron that CUDA keeps in registers; with more,
-                                   a neuron's values live in device memory and are not replayed */
+  LIF_MANY = 9 /* synapses: loops with a smaller number of them hold a neuron's values in registers,
+                  the loops with LIF_MANY take any number and keep the values in memory */
 };
 
 /* How wide a field is, for a layer of N neurons with S synapses each. */
@@ -81,6 +81,18 @@ struct lif_tensor {
   int64_t t, b, n, s;
 };
 
+/* What the forward keeps for the backward. */
+enum lif_kept_mode {
+  LIF_KEPT_NOTHING,
+  LIF_KEPT_MASK,  /* whether the surrogate's window was open, a bit per step */
+  LIF_KEPT_STATES /* the states before every so many steps; the backward replays those between */
+};
+
+struct lif_kept {
+  int mode;  /* enum lif_kept_mode */
+  int steps; /* LIF_KEPT_STATES: from one kept state to the next; else 0 */
+};
+
 struct lif_options {
   int surrogate; /* LIF_SURROGATE_*, or -1 for a neuron that does not spike */
   int smooth; /* replace the spike by the surrogate's antiderivative, to check gradients by finite
@@ -117,8 +129,8 @@ struct lif_args {
   int64_t T, B, N;
   int S;
   int storage;
-  int checkpoint_interval; /* 0: there are no checkpoints */
-  int tile;                /* CPU: neurons that one task takes through time together */
+  struct lif_kept kept;
+  int tile; /* CPU: neurons that one task takes through time together */
   struct lif_options options;
   struct lif_recurrence recurrence;
   struct lif_tensor inputs[LIF_MAX_INPUTS];
@@ -142,11 +154,17 @@ struct lif_args {
   struct lif_tensor grad_first_state[LIF_MAX_STATES];
   int add_to_grad_params; /* CUDA: add to the sums that grad_params holds already */
   int streaming;          /* CPU: outputs are written past the caches */
-  void *workspace;        /* CUDA with S > 2: see `fields` in csrc/cuda/kernels.h */
+  void *workspace;        /* CUDA: see lif_cuda_kernels.workspace in csrc/cuda/kernels.h */
 };
 
+#ifdef __CUDACC__
+#define LIF_ON_BOTH static constexpr __host__ __device__ /* on the host and on the GPU */
+#else
+#define LIF_ON_BOTH static inline
+#endif
+
 /* Number of values a neuron has in a field of this kind. */
-static inline int lif_width(int kind, int S) {
+LIF_ON_BOTH int lif_width(int kind, int S) {
   switch (kind & 3) {
     case LIF_PER_SYNAPSE: return S;
     case LIF_PER_CURRENT: return S > 0 ? S : 1;

@@ -1,6 +1,7 @@
 /* The description of one neuron for the op layer, as the symbol lif_neuron_<name>. Compiled once
  * per neuron. */
 #define LIF_REAL 32
+#define LIF_SYNAPSES 0
 #include "neuron.h"
 #include NEURON_HEADER
 

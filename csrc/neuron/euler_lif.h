@@ -24,6 +24,7 @@
 #define NEURON_SPIKING 1
 #define NEURON_RECURRENT 1
 #define NEURON_MASKABLE 0
+#define NEURON_COUNTS 0
 #define NEURON_MAX_SYNAPSES 0
 #define NEURON_INPUTS(FIELD)            \
   FIELD(x, PER_CURRENT)                 \
@@ -37,6 +38,7 @@
   FIELD(reset_value, OPTIONAL_PER_NEURON) \
   FIELD(threshold, PER_NEURON)            \
   FIELD(refractory, OPTIONAL_PER_NEURON) FIELD(bias, OPTIONAL_PER_NEURON)
+#define NEURON_DERIVED(FIELD) FIELD(per_threshold)
 #define NEURON_STATES(FIELD) \
   FIELD(v, PER_NEURON) FIELD(i, PER_NEURON) FIELD(refractory, OPTIONAL_PER_NEURON)
 #define NEURON_KEPT(FIELD) \
@@ -47,6 +49,8 @@
   OPTION_IS(leaky, 1) OPTION_IS(reset_gradient, 0) LEFT_OUT(bias)
 
 NEURON_STRUCTS
+
+LIF_FN void derive(struct params *p) { p->per_threshold = REAL(1) / p->threshold; }
 
 /* What a step makes of its input. */
 struct charge {
@@ -108,7 +112,7 @@ LIF_FN real step(int S, const struct options *o, const struct params *p, const s
 LIF_FN real most_spikes(const struct options *o) { return (void)o, REAL(1); }
 
 LIF_FN struct point spike_point(const struct params *p, const struct kept *c) {
-  const struct point at = {c->v, p->threshold, 1, REAL(1) / p->threshold};
+  const struct point at = {c->v, p->threshold, 1, p->per_threshold};
   return at;
 }
 

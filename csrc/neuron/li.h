@@ -14,18 +14,22 @@
 #define NEURON_SPIKING 0
 #define NEURON_RECURRENT 0
 #define NEURON_MASKABLE 0
+#define NEURON_COUNTS 0
 #define NEURON_MAX_SYNAPSES 0
 #define NEURON_INPUTS(FIELD) \
   FIELD(x, PER_NEURON) FIELD(noise, OPTIONAL_PER_NEURON) FIELD(membrane_hw, OPTIONAL_PER_NEURON)
 #define NEURON_PARAMS(FIELD)  \
   FIELD(rate_mem, PER_NEURON) \
   FIELD(rate_syn, PER_NEURON) FIELD(leak, OPTIONAL_PER_NEURON) FIELD(bias, OPTIONAL_PER_NEURON)
+#define NEURON_DERIVED(FIELD)
 #define NEURON_STATES(FIELD) FIELD(v, PER_NEURON) FIELD(i, PER_NEURON)
 #define NEURON_KEPT(FIELD)
 #define NEURON_OPTIONS(OPTION) OPTION(synapse_update)
 #define NEURON_COMMON(OPTION_IS, LEFT_OUT) LEFT_OUT(bias)
 
 NEURON_STRUCTS
+
+LIF_FN void derive(struct params *p) { (void)p; }
 
 LIF_FN real step(int S, const struct options *o, const struct params *p, const struct states *s,
                  const struct inputs *in, struct states *next) {

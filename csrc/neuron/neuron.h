@@ -1,4 +1,5 @@
-/* What a neuron's header may use, and what it must define.
+/* What a neuron's header may use, and what it must define. A translation unit holds one neuron with
+ * one number of synapses, LIF_SYNAPSES (neurons.h).
  *
  * A neuron defines in its own header:
  *
@@ -15,9 +16,18 @@
  *
  * NEURON_MASKABLE: 1 if one bit per step is enough for the backward, where the surrogate is a
  * window and no parameter needs a gradient. The neuron then also defines step_masked, which tells
- * the bit, step_backward_masked, and neuron_reciprocal_fits.
+ * the bit, and step_backward_masked.
+ *
+ * NEURON_COUNTS: 1 if it counts spikes by spike_count (spike.h). It then also defines
+ * counts_by_reciprocal: (options, parameters) -> whether o->reciprocal_fits may be set; and
+ * exceeds_few: (parameters, state) -> whether the step before that state may have had a count that
+ * o->few does not allow for.
  *
  * NEURON_INPUTS, NEURON_PARAMS, NEURON_STATES, NEURON_OPTIONS: the lists of its fields.
+ *
+ * NEURON_DERIVED: the numbers, each FIELD(name), that derive makes of the parameters. They are
+ * further members of struct params. derive: (parameters) -> the same with these numbers; the loops
+ * call it once per neuron, not once per step.
  *
  * NEURON_KEPT: the numbers of a step that the backward needs where no parameter needs a gradient,
  * each FIELD(name). If there are none, nothing is saved.
@@ -40,10 +50,12 @@
  *
  * most_spikes, if it spikes: (options) -> the largest number of spikes per step.
  *
- * A translation unit holds one neuron, so the names carry no prefix. A member PER_NEURON is a
- * number; a member PER_SYNAPSE or PER_CURRENT points to one number per synapse. g and g_next may be
- * the same struct, and so may s and next: read a member of g_next or s before you write that member
- * of g or next. */
+ * The names carry no prefix, for there is one neuron. A member PER_NEURON is a number, a member
+ * PER_SYNAPSE or PER_CURRENT an array of one number per synapse. S is the number of synapses to be
+ * computed: it may be larger than the layer's. The synapses beyond the layer's are silent: their
+ * inputs and states are -0, their parameters 0, and nobody reads what comes of them. Adding -0
+ * changes nothing. g and g_next may be the same struct, and so may s and next: read a member of
+ * g_next or s before you write that member of g or next. */
 #ifndef LIF_NEURON_H
 #define LIF_NEURON_H
 
@@ -51,11 +63,36 @@
 #include "args.h"
 #include "spike.h"
 
+/* The members of the structs, and how many numbers each is. With LIF_MANY synapses a member refers
+ * to numbers in memory, to which the loop binds it. */
+#if LIF_SYNAPSES < 9 /* LIF_MANY */
+#define PER_SYNAPSE(name) real name[LIF_SYNAPSES > 1 ? LIF_SYNAPSES : 1];
+#elif defined(__CUDACC__)
+struct per_synapse {
+  real *at;
+  int64_t stride; /* so that the neurons' numbers of one synapse stand side by side */
+
+  __device__ __forceinline__ real &operator[](int k) const { return at[k * stride]; }
+};
+#define PER_SYNAPSE(name) per_synapse name;
+#else
+#define PER_SYNAPSE(name) real *name;
+#endif
+#define PER_CURRENT(name) PER_SYNAPSE(name)
+#define RECURRENT(name) PER_SYNAPSE(name)
 #define PER_NEURON(name) real name;
 #define OPTIONAL_PER_NEURON(name) real name;
-#define PER_SYNAPSE(name) real *name;
-#define PER_CURRENT(name) real *name;
-#define RECURRENT(name) real *name;
+
+/* The number of synapses to be computed for a layer of S. */
+LIF_ON_BOTH int computed_synapses(int S) { return LIF_SYNAPSES < LIF_MANY ? LIF_SYNAPSES : S; }
+
+#ifdef __CUDACC__
+#define LIF_EACH_SYNAPSE(k, S) _Pragma("unroll") for (int k = 0; k < (S); k++)
+#elif defined(__clang__)
+#define LIF_EACH_SYNAPSE(k, S) for (int k = 0; k < (S); k++)
+#else /* wholly, before the loop over neurons is vectorised */
+#define LIF_EACH_SYNAPSE(k, S) _Pragma("GCC unroll 8") for (int k = 0; k < (S); k++)
+#endif
 
 #define LIF_MEMBER(name, KIND) KIND(name)
 #define LIF_NUMBER(name) real name;
@@ -72,7 +109,7 @@
   };                                                   \
   struct params {                                      \
     NEURON_PARAMS(LIF_MEMBER)                          \
-    LIF_CONSTANTS                                      \
+    NEURON_DERIVED(LIF_NUMBER)                         \
   };                                                   \
   struct states {                                      \
     NEURON_STATES(LIF_MEMBER)                          \
@@ -84,17 +121,6 @@
   enum { NEURON_PARAMS(LIF_PARAM_INDEX) PARAM_COUNT }; \
   enum { NEURON_STATES(LIF_STATE_INDEX) STATE_COUNT }; \
   enum { NEURON_OPTIONS(LIF_OPTION_INDEX) OPTION_COUNT };
-
-/* 1 / threshold is the same in every step. CUDA's compiler takes the division out of the loop over
- * time. On the CPU the loop over neurons is inside the loop over time, so cpu/loop.c divides once
- * per tile. */
-#ifdef __CUDACC__
-#define LIF_CONSTANTS
-#define PER_THRESHOLD(params) (REAL(1) / (params)->threshold)
-#else
-#define LIF_CONSTANTS real per_threshold;
-#define PER_THRESHOLD(params) ((params)->per_threshold)
-#endif
 
 #define OPTION(options, name) ((options)->values[OPTION_##name])
 #define INPUT_GIVEN(options, name) ((options)->inputs_given >> INPUT_##name & 1)

@@ -29,7 +29,8 @@ LIF_FN real bounded_count(real v, real threshold, real per_threshold, real max_s
 /* Whether bounded_count is right for this threshold and max_spikes: their magnitudes keep
  * reciprocal, remainder and count exact. */
 LIF_FN int reciprocal_fits(real threshold, real max_spikes) {
-  return threshold > REAL(1e-15) && threshold < REAL(1e15) && max_spikes <= REAL(4194304.0);
+  return threshold > REAL(1e-15) && threshold < REAL(1e15) && max_spikes >= REAL(1) &&
+         max_spikes <= REAL(4194304.0);
 }
 
 /* [v >= threshold] * floor(v / threshold), at most max_spikes, as in Rockpool. */

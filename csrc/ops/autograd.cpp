@@ -1,7 +1,9 @@
 #include "autograd.h"
 
+#include <ATen/ops/empty_strided.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
 #include <cstring>
 #include <functional>
 
@@ -34,7 +36,7 @@ struct Given {
 struct Call {
   const OptionalTensors &inputs, &params, &state;
   const Config &config;
-  int64_t index, interval, slots;
+  int64_t index, slots;
   size_t outputs; /* number of results that the caller sees; what is kept comes after them */
 };
 
@@ -42,13 +44,13 @@ struct Call {
  * longer to write and to read than a short call should take. The entry is a list of integers,
  * because compiled autograd hashes it and shows it to Python. */
 struct Remembered {
-  int64_t index, interval, slots, smooth, synapses, batch_first, surrogate, surrogate_param_count;
+  int64_t index, slots, smooth, synapses, batch_first, surrogate, surrogate_param_count;
   int64_t record[LIF_MAX_STATES];
   double options[LIF_MAX_OPTIONS], surrogate_params[LIF_MAX_SURROGATE_PARAMS];
+  char memory[16]; /* ended by a zero */
 
   explicit Remembered(const Call &call)
       : index(call.index),
-        interval(call.interval),
         slots(call.slots),
         smooth(call.config.smooth),
         synapses(call.config.synapses),
@@ -57,7 +59,9 @@ struct Remembered {
         surrogate_param_count(0),
         record{},
         options{},
-        surrogate_params{} {
+        surrogate_params{},
+        memory{} {
+    call.config.memory.copy(memory, sizeof memory - 1);
     std::copy(call.config.record.begin(), call.config.record.end(), record);
     std::copy(call.config.options.begin(), call.config.options.end(), options);
     if (!neuron((int)index).spiking) return;
@@ -85,26 +89,49 @@ struct Remembered {
             synapses,
             batch_first != 0,
             {record, (size_t)n.n_states},
-            ""}; /* memory: the choice has been made, it is `interval` */
+            memory};
   }
   bool given(int slot) const { return slots >> slot & 1; }
 };
+
+/* A tensor with the shape, dtype and device of a sequence, and its neurons in the same order in
+ * memory, but of one step of one batch item: all others share its memory. It takes the place of an
+ * input whose values the backward does not read, so that these need not be kept. */
+static Tensor outline(const Tensor &x) {
+  const int64_t dims = x.dim();
+  c10::SmallVector<int64_t, 6> order;
+  for (int64_t d = 2; d < dims; d++) order.push_back(d);
+  if (dims > 3)
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int64_t a, int64_t b) { return x.sym_stride(a) > x.sym_stride(b); });
+  c10::SmallVector<c10::SymInt, 6> strides(dims, 0);
+  c10::SymInt stride = 1;
+  for (auto d = order.rbegin(); d != order.rend(); ++d) {
+    strides[*d] = stride;
+    stride = stride * x.sym_size(*d);
+  }
+  return at::empty_strided_symint(x.sym_sizes(), strides, x.options());
+}
 
 struct Sequence : torch::autograd::Function<Sequence> {
   static variable_list forward(AutogradContext *ctx, at::TensorList given, const Call &call) {
     const lif_neuron &n = neuron((int)call.index);
     const at::AutoDispatchBelowADInplaceOrView guard;
-    variable_list results = call_forward((int)call.index, call.inputs, call.params, call.state,
-                                         call.config, call.interval);
+    variable_list results =
+        call_forward((int)call.index, call.inputs, call.params, call.state, call.config);
     TORCH_INTERNAL_ASSERT(results.size() > call.outputs);
 
-    /* The first state is saved as the first checkpoint, so only inputs and parameters remain. */
+    /* The first state is saved as the first kept state, so only inputs and parameters remain. */
     variable_list saved;
     saved.reserve(given.size() + results.size() - call.outputs);
     int slot = 0;
     for (const Tensor &t : given) {
       while (!(call.slots >> slot & 1)) slot++;
-      if (slot++ < n.n_inputs + n.n_params) saved.push_back(t);
+      if (slot < n.n_inputs && !reads_inputs(call.config.memory))
+        saved.push_back(outline(t));
+      else if (slot < n.n_inputs + n.n_params)
+        saved.push_back(t);
+      slot++;
     }
     saved.insert(saved.end(), results.begin() + (ptrdiff_t)call.outputs, results.end());
     ctx->save_for_backward(std::move(saved));
@@ -145,7 +172,7 @@ struct Sequence : torch::autograd::Function<Sequence> {
                          call.given(tensors + spikes_place(n));
     const Tensors computed =
         call_backward((int)call.index, grads, inputs, params, at::TensorList(saved).slice(next),
-                      call.config(), call.interval, resumed, {needs, (size_t)slots});
+                      call.config(), resumed, {needs, (size_t)slots});
     next = count = 0;
     for (int slot = 0; slot < slots; slot++) {
       if (needs[slot]) result[count] = computed.at(next++);
@@ -194,14 +221,13 @@ Tensors differentiable(int index, const OptionalTensors &inputs, const OptionalT
     const Given given(all_inputs, all_params, all_state);
     if (!any_nested(given.tensors) &&
         (needs_gradient(given.tensors) || has_tangent(given.tensors))) {
-      const int64_t interval =
-          choose_memory(n, all_inputs[0], all_params, config, needs_gradient(all_params));
+      Config chosen = config;
+      chosen.memory = choose_memory(n, all_params, config, needs_gradient(all_params));
       const size_t outputs = 1 + present_states(n, config.synapses, all_params).size() +
                              std::count_if(config.record.begin(), config.record.end(),
                                            [](int64_t flag) { return flag != 0; });
-      return Sequence::apply(
-          at::TensorList(given.tensors),
-          Call{inputs, params, state, config, index, interval, given.slots, outputs});
+      return Sequence::apply(at::TensorList(given.tensors),
+                             Call{inputs, params, state, chosen, index, given.slots, outputs});
     }
   }
   const at::AutoDispatchBelowADInplaceOrView guard;
@@ -224,12 +250,11 @@ struct FirstDerivative : torch::autograd::Function<FirstDerivative> {
 };
 
 Tensors backward_once(int index, const OptionalTensors &grads, const OptionalTensors &inputs,
-                      const OptionalTensors &params, at::TensorList checkpoints,
-                      const Config &config, int64_t interval, bool resumed, at::IntArrayRef needs) {
+                      const OptionalTensors &params, at::TensorList kept, const Config &config,
+                      bool resumed, at::IntArrayRef needs) {
   const auto compute = [&] {
     const at::AutoDispatchBelowADInplaceOrView guard;
-    return call_backward(index, grads, inputs, params, checkpoints, config, interval, resumed,
-                         needs);
+    return call_backward(index, grads, inputs, params, kept, config, resumed, needs);
   };
   if (!at::GradMode::is_enabled()) return compute(); /* nobody asked for a second derivative */
   const Given given{Unpacked(grads), Unpacked(inputs), Unpacked(params)};

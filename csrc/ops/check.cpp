@@ -132,8 +132,7 @@ Sizes check_call(const lif_neuron &neuron, at::TensorList inputs, at::TensorList
                       ", expected 0 or 1");
   TORCH_CHECK_VALUE(config.memory.empty() || config.memory == "mask" ||
                         config.memory == "recompute" || config.memory == "save",
-                    op, ": memory is '", config.memory,
-                    "', expected 'mask', 'recompute', 'save' or None");
+                    op, ": memory is '", config.memory, "', expected 'mask', 'recompute' or None");
   constexpr int64_t most = std::numeric_limits<int>::max();
   TORCH_CHECK_VALUE(config.synapses >= 0, op, ": synapses is ", std::to_string(config.synapses),
                     ", expected 0 or more");

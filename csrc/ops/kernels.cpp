@@ -23,8 +23,9 @@ static Tensor empty_state(const Tensor &x, const Sizes &sizes, int kind) {
   return at::empty_symint(sizes.state(kind), x.options().dtype(compute_type(x)));
 }
 
-static Shape checkpoint_shape(const Sizes &sizes, int kind, int64_t interval) {
-  Shape shape{(sizes.T + (interval - 1)) / interval};
+/* Of the kept states, `steps` time steps apart. */
+static Shape kept_shape(const Sizes &sizes, int kind, int64_t steps) {
+  Shape shape{(sizes.T + (steps - 1)) / steps};
   const Shape state = sizes.state(kind);
   shape.append(state.begin(), state.end());
   return shape;
@@ -82,46 +83,40 @@ static std::string no_mask(const lif_neuron &neuron, const Config &config, bool 
   return "";
 }
 
-static bool saves_all(const Tensor &x, const Config &config, bool recurrent) {
-  return recurrent || (x.is_cuda() && config.synapses > LIF_MAX_REPLAYED_SYNAPSES);
-}
+static const lif_kept NOTHING = {LIF_KEPT_NOTHING, 0}, MASK = {LIF_KEPT_MASK, 0},
+                      RECOMPUTE = {LIF_KEPT_STATES, LIF_CHECKPOINT_INTERVAL},
+                      SAVE = {LIF_KEPT_STATES, 1};
 
-int64_t choose_memory(const lif_neuron &neuron, const Tensor &x, at::TensorList params,
-                      const Config &config, bool param_gradients) {
+c10::string_view choose_memory(const lif_neuron &neuron, at::TensorList params,
+                               const Config &config, bool param_gradients) {
   const bool recurrent = has_recurrence(neuron, params);
   const std::string why_no_mask = no_mask(neuron, config, recurrent, param_gradients);
-  const bool all = saves_all(x, config, recurrent);
   if (config.memory == "mask") {
-    TORCH_CHECK_VALUE(why_no_mask.empty() && !all, neuron.name, ": memory is 'mask', but ",
-                      why_no_mask.empty()
-                          ? std::string("CUDA has no such kernel for more than two synapses")
-                          : why_no_mask,
-                      "; expected 'recompute', 'save' or None");
-    return MASK;
+    TORCH_CHECK_VALUE(why_no_mask.empty(), neuron.name, ": memory is 'mask', but ", why_no_mask,
+                      recurrent ? "; expected None" : "; expected 'recompute' or None");
+  } else if (!config.memory.empty()) {
+    TORCH_CHECK_VALUE(!recurrent, neuron.name, ": memory is '", config.memory,
+                      "', but with w_rec steps cannot be replayed; expected None");
+    TORCH_CHECK_VALUE(config.memory == "recompute", neuron.name, ": memory is '", config.memory,
+                      "', expected 'mask', 'recompute' or None");
   }
-  if (config.memory == "recompute") {
-    TORCH_CHECK_VALUE(!all, neuron.name, ": memory is 'recompute', but ",
-                      recurrent ? "with w_rec steps cannot be replayed"
-                                : "CUDA replays no more than two synapses",
-                      "; expected 'save' or None");
-    return LIF_CHECKPOINT_INTERVAL;
-  }
-  if (all || config.memory == "save") return 1;
-  return why_no_mask.empty() ? (int64_t)MASK : (int64_t)LIF_CHECKPOINT_INTERVAL;
+  if (recurrent) return "save";
+  if (!config.memory.empty()) return config.memory;
+  return why_no_mask.empty() ? "mask" : "recompute";
 }
 
-/* Refuses an interval that choose_memory could not have chosen, because the inner ops can be called
- * directly. */
-static void check_interval(const lif_neuron &neuron, const Tensor &x, const Config &config,
-                           int64_t interval, bool recurrent, bool param_gradients) {
-  /* A meta tensor does not know which device it stands for. */
-  const bool all = !x.is_meta() && saves_all(x, config, recurrent);
-  const bool mask = no_mask(neuron, config, recurrent, param_gradients).empty() && !all;
-  TORCH_CHECK_VALUE(interval == 1 || (interval == LIF_CHECKPOINT_INTERVAL && !all && !recurrent) ||
-                        (interval == MASK && mask),
-                    neuron.name, ": interval is ", std::to_string(interval), ", expected 1",
-                    all || recurrent ? "" : ", " + std::to_string(LIF_CHECKPOINT_INTERVAL),
-                    mask ? " or -1 (a mask)" : "");
+/* What config.memory names. Refuses what choose_memory could not have chosen, because the inner ops
+ * can be called directly. */
+static lif_kept kept_of(const lif_neuron &neuron, const Config &config, bool recurrent,
+                        bool param_gradients) {
+  const bool mask = no_mask(neuron, config, recurrent, param_gradients).empty();
+  if (config.memory == "mask" && mask) return MASK;
+  if (config.memory == "recompute" && !recurrent) return RECOMPUTE;
+  if (config.memory == "save" && recurrent) return SAVE;
+  TORCH_CHECK_VALUE(false, neuron.name, ": memory is '", config.memory, "', expected ",
+                    recurrent ? "'save'"
+                    : mask    ? "'mask' or 'recompute'"
+                              : "'recompute'");
 }
 
 /* The shape of the mask, which is empty for a neuron whose backward needs nothing. */
@@ -132,212 +127,253 @@ static Shape mask_shape(const lif_neuron &neuron, const Sizes &sizes) {
   return shape;
 }
 
+using PerState = std::array<Tensor, LIF_MAX_STATES>;
+
+/* What the caller of a layer sees, or the gradients of it. What there is not is undefined. */
+struct Seen {
+  Tensor out;
+  PerState last, records;
+};
+
+/* What is kept for the backward. */
+struct KeptTensors {
+  Tensor mask, recurrent_input;
+  PerState states;
+};
+
+/* Calls f(tensor, what it is, its state or -1) for everything of a layer's list, in the order of
+ * the ops' lists. */
+template <class Function>
+static void each_seen(Seen &seen, const Places &present, const Config &config, Function f) {
+  f(seen.out, "the output", -1);
+  for (const int state : present) f(seen.last[state], "the last state ", state);
+  for (const int state : present)
+    if (config.record[state]) f(seen.records[state], "the record ", state);
+}
+
+template <class Function>
+static void each_kept(KeptTensors &kept, const lif_kept &how, const Places &present, bool recurrent,
+                      Function f) {
+  if (how.mode == LIF_KEPT_MASK) f(kept.mask, "the mask", -1);
+  if (how.mode == LIF_KEPT_STATES)
+    for (const int state : present) f(kept.states[state], "the kept state ", state);
+  if (how.mode != LIF_KEPT_NOTHING && recurrent) f(kept.recurrent_input, "the recurrent input", -1);
+}
+
 Tensors forward(int index, at::TensorList inputs, at::TensorList params, at::TensorList state,
-                const Config &config, int64_t interval) {
+                const Config &config, bool keep) {
   const lif_neuron &neuron = lif::neuron(index);
   const Sizes sizes = check_call(neuron, inputs, params, state, config);
   const lif_options options = make_options(neuron, config);
   const Tensor &x = inputs[0];
   const bool recurrent = has_recurrence(neuron, params);
-  if (interval) check_interval(neuron, x, config, interval, recurrent, false);
+  const lif_kept how =
+      keep && !config.memory.empty() ? kept_of(neuron, config, recurrent, false) : NOTHING;
   const Places present = present_states(neuron, config.synapses, params);
 
-  Tensors results{empty_sequence(x, sizes, LIF_PER_NEURON)};
-  for (const int f : present) results.push_back(empty_state(x, sizes, neuron.states[f].kind));
-  for (const int f : present)
-    if (config.record[f]) results.push_back(empty_sequence(x, sizes, neuron.states[f].kind));
-  if (interval == MASK)
-    results.push_back(at::empty_symint(mask_shape(neuron, sizes), x.options().dtype(at::kInt)));
-  else if (interval)
-    for (const int f : present)
-      results.push_back(at::empty_symint(checkpoint_shape(sizes, neuron.states[f].kind, interval),
-                                         x.options().dtype(compute_type(x))));
-  if (recurrent && interval) results.push_back(empty_recurrent(x, sizes));
+  Seen seen;
+  KeptTensors kept;
+  Tensors results;
+  const auto made = [&](Tensor &place, const Tensor &tensor) { results.push_back(place = tensor); };
+  const auto kind_of = [&](int f) { return f < 0 ? (int)LIF_PER_NEURON : neuron.states[f].kind; };
+  each_seen(seen, present, config, [&](Tensor &t, const char *, int f) {
+    made(t, f >= 0 && &t == &seen.last[f] ? empty_state(x, sizes, kind_of(f))
+                                          : empty_sequence(x, sizes, kind_of(f)));
+  });
+  each_kept(kept, how, present, recurrent, [&](Tensor &t, const char *, int f) {
+    if (f >= 0)
+      made(t, at::empty_symint(kept_shape(sizes, kind_of(f), how.steps),
+                               x.options().dtype(compute_type(x))));
+    else if (&t == &kept.mask)
+      made(t, at::empty_symint(mask_shape(neuron, sizes), x.options().dtype(at::kInt)));
+    else
+      made(t, empty_recurrent(x, sizes));
+  });
   if (x.is_meta()) return results;
 
-  Launch launch(index, x, sizes, options, interval, recurrent);
+  Launch launch(index, x, sizes, options, how, recurrent);
   read_all(launch, neuron, inputs, params);
-  for (const int f : present)
-    launch.args.first_state[f] = launch.read(state[f], neuron.states[f].kind, Launch::STATE);
-  auto result = results.begin();
-  launch.args.out = launch.write(*result++, LIF_PER_NEURON, Launch::SEQUENCE);
-  for (const int f : present)
-    launch.args.last_state[f] = launch.write(*result++, neuron.states[f].kind, Launch::STATE);
-  for (const int f : present)
-    if (config.record[f])
-      launch.args.records[f] = launch.write(*result++, neuron.states[f].kind, Launch::SEQUENCE);
-  if (interval == MASK)
-    launch.args.mask = launch.write(*result++, LIF_PER_NEURON, Launch::CHECKPOINT);
-  else if (interval)
-    for (const int f : present)
-      launch.args.checkpoints[f] =
-          launch.write(*result++, neuron.states[f].kind, Launch::CHECKPOINT);
+  launch.args.out = launch.write(seen.out, LIF_PER_NEURON, Launch::SEQUENCE);
+  launch.args.mask = launch.write(kept.mask, LIF_PER_NEURON, Launch::CHECKPOINT);
+  for (const int f : present) {
+    const int kind = neuron.states[f].kind;
+    launch.args.first_state[f] = launch.read(state[f], kind, Launch::STATE);
+    launch.args.last_state[f] = launch.write(seen.last[f], kind, Launch::STATE);
+    launch.args.records[f] = launch.write(seen.records[f], kind, Launch::SEQUENCE);
+    launch.args.checkpoints[f] = launch.write(kept.states[f], kind, Launch::CHECKPOINT);
+  }
   if (recurrent) {
+    const int spikes = spikes_place(neuron);
     Launch::Recurrence recurrence = recurrence_of(neuron, params);
-    if (state[spikes_place(neuron)].defined())
-      recurrence.first_spikes = state[spikes_place(neuron)].reshape({launch.args.B, launch.args.N});
-    if (interval) {
-      recurrence.in = results.back();
-      recurrence.spikes =
-          results[results.size() - 2].view({launch.args.T, launch.args.B, launch.args.N});
-    }
+    if (state[spikes].defined())
+      recurrence.first_spikes = state[spikes].reshape({launch.args.B, launch.args.N});
+    recurrence.in = kept.recurrent_input;
+    if (kept.states[spikes].defined())
+      recurrence.spikes = kept.states[spikes].view({launch.args.T, launch.args.B, launch.args.N});
     launch.set_recurrence(recurrence, false, recurrence.first_spikes.defined());
   }
   launch.run(false);
   if (recurrent && launch.args.T == 0)
-    copy_or_zero(results[present.size()], state[spikes_place(neuron)]);
+    copy_or_zero(seen.last[spikes_place(neuron)], state[spikes_place(neuron)]);
   return results;
 }
 
 /* Checks a tensor that the forward op or autograd made. The backward op can be called directly, and
  * no pointer may reach a kernel unchecked. */
-static void check_made(const lif_neuron &neuron, const char *what, const char *name,
-                       const Tensor &made, const Tensor &x, const Shape &shape,
-                       at::ScalarType type) {
-  check_readable((std::string(neuron.name) + "_backward").c_str(),
-                 (std::string(what) + name).c_str(), made);
+static void check_made(const lif_neuron &neuron, const std::string &what, const Tensor &made,
+                       const Tensor &x, const Shape &shape, at::ScalarType type) {
+  check_readable((std::string(neuron.name) + "_backward").c_str(), what.c_str(), made);
   TORCH_CHECK_VALUE(made.device() == x.device() && made.scalar_type() == type &&
                         made.sym_sizes() == c10::SymIntArrayRef(shape),
-                    neuron.name, "_backward: ", what, name,
+                    neuron.name, "_backward: ", what,
                     " does not have the shape, dtype or device that the forward op gives it");
 }
 
-/* Checks the lists that only the backward op has: their lengths, and that gradients are asked only
- * for what the call has. */
-static void check_lists(const lif_neuron &neuron, at::TensorList grads, at::TensorList inputs,
-                        at::TensorList params, at::TensorList checkpoints, const Config &config,
-                        int64_t interval, at::IntArrayRef needs, const Places &present) {
-  const auto check_length = [&](const char *what, size_t got, size_t expected) {
-    TORCH_CHECK_VALUE(got == expected, neuron.name, "_backward: ", what, " has ",
-                      std::to_string(got), " entries, expected ", std::to_string(expected));
-  };
-  check_length("grads", grads.size(),
-               1 + present.size() + std::count(config.record.begin(), config.record.end(), 1));
-  check_length("checkpoints", checkpoints.size(),
-               interval == MASK ? 1 : present.size() + has_recurrence(neuron, params));
-  check_length("needs", needs.size(), neuron.n_inputs + neuron.n_params + neuron.n_states);
+/* The entries of `needs`: which gradients are asked for. */
+struct Needs {
+  const int64_t *inputs, *params, *states;
+
+  Needs(const lif_neuron &neuron, at::IntArrayRef needs)
+      : inputs(needs.data()), params(inputs + neuron.n_inputs), states(params + neuron.n_params) {}
+};
+
+/* Checks that gradients are asked only for what the call has. */
+static void check_needs(const lif_neuron &neuron, at::IntArrayRef needs, at::TensorList inputs,
+                        at::TensorList params, const Places &present) {
+  check_count((std::string(neuron.name) + "_backward").c_str(), "needs", needs.size(),
+              neuron.n_inputs + neuron.n_params + neuron.n_states);
   const auto check_need = [&](int64_t need, const lif_field &field, bool there) {
     TORCH_CHECK_VALUE(need == 0 || need == 1, neuron.name, "_backward: needs holds ",
                       std::to_string(need), " for ", field.name, ", expected 0 or 1");
     TORCH_CHECK_VALUE(!need || there, neuron.name, "_backward: needs asks for the gradient of ",
                       field.name, ", which the call does not have; expected 0 there");
   };
-  auto need = needs.begin();
+  const Needs need(neuron, needs);
   for (int f = 0; f < neuron.n_inputs; f++)
-    check_need(*need++, neuron.inputs[f], inputs[f].defined());
+    check_need(need.inputs[f], neuron.inputs[f], inputs[f].defined());
   for (int f = 0; f < neuron.n_params; f++)
-    check_need(*need++, neuron.params[f], params[f].defined());
+    check_need(need.params[f], neuron.params[f], params[f].defined());
   for (int f = 0; f < neuron.n_states; f++)
-    check_need(*need++, neuron.states[f],
+    check_need(need.states[f], neuron.states[f],
                std::find(present.begin(), present.end(), f) != present.end());
 }
 
 Tensors backward(int index, at::TensorList grads, at::TensorList inputs, at::TensorList params,
-                 at::TensorList checkpoints, const Config &config, int64_t interval, bool resumed,
+                 at::TensorList kept_list, const Config &config, bool resumed,
                  at::IntArrayRef needs) {
   const lif_neuron &neuron = lif::neuron(index);
-  const std::array<Tensor, LIF_MAX_STATES> no_state;
+  const std::string op = std::string(neuron.name) + "_backward";
+  const PerState no_state;
   const Sizes sizes =
       check_call(neuron, inputs, params, at::TensorList(no_state.data(), neuron.n_states), config);
   lif_options options = make_options(neuron, config);
   const Tensor &x = inputs[0];
   const bool recurrent = has_recurrence(neuron, params);
-  const bool params_need =
-      std::any_of(needs.begin(), needs.end(), [&, k = 0](int64_t need) mutable {
-        const int place = k++ - neuron.n_inputs;
-        return need && place >= 0 && place < neuron.n_params;
-      });
-  check_interval(neuron, x, config, interval, recurrent, params_need);
   const Places present = present_states(neuron, config.synapses, params);
-  check_lists(neuron, grads, inputs, params, checkpoints, config, interval, needs, present);
+  check_needs(neuron, needs, inputs, params, present);
+  const Needs need(neuron, needs);
+  const bool params_need =
+      std::any_of(need.params, need.params + neuron.n_params, [](int64_t n) { return n != 0; });
+  options.param_gradients =
+      std::any_of(need.params, need.params + own_params(neuron), [](int64_t n) { return n != 0; });
+  const lif_kept how = kept_of(neuron, config, recurrent, params_need);
 
-  const int64_t *needs_input = needs.data(), *needs_param = needs_input + neuron.n_inputs,
-                *needs_state = needs_param + neuron.n_params;
-  Tensors results;
-  for (int f = 0; f < neuron.n_inputs; f++)
-    if (needs_input[f])
-      results.push_back(empty_sequence(x, sizes, neuron.inputs[f].kind & ~LIF_OPTIONAL));
-  const size_t first_param = results.size();
-  for (int f = 0; f < neuron.n_params; f++) {
-    options.param_gradients |= f < own_params(neuron) && needs_param[f] != 0;
-    if (needs_param[f] && x.is_meta())
-      results.push_back(at::empty_symint(params[f].sym_sizes(), params[f].options()));
-    else if (needs_param[f])
-      results.emplace_back();
-  }
-  for (const int f : present)
-    if (needs_state[f]) results.push_back(empty_state(x, sizes, neuron.states[f].kind));
-  if (x.is_meta()) return results;
-
-  Launch launch(index, x, sizes, options, interval, recurrent);
-  read_all(launch, neuron, inputs, params);
-  size_t grad = 0;
-  const auto next_grad = [&](const char *what, const char *name, int kind,
-                             Launch::Axes axes) -> lif_tensor {
-    const Tensor &g = grads[grad++];
-    if (!g.defined()) return {};
-    const bool sequence = axes == Launch::SEQUENCE;
-    check_made(neuron, what, name, g, x, sequence ? sizes.sequence(kind) : sizes.state(kind),
-               sequence ? x.scalar_type() : compute_type(x));
-    return launch.read(g, kind, axes);
+  Seen grad;
+  KeptTensors kept;
+  const auto kind_of = [&](int f) { return f < 0 ? (int)LIF_PER_NEURON : neuron.states[f].kind; };
+  const auto name_of = [&](const char *what, int f) {
+    return what + std::string(f < 0 ? "" : neuron.states[f].name);
   };
-  if (interval == MASK && !neuron.keeps)
-    for (int f = 0; f < neuron.n_inputs; f++) launch.args.inputs[f] = {};
-  launch.args.grad_out =
-      next_grad("the gradient of the output", "", LIF_PER_NEURON, Launch::SEQUENCE);
-  for (const int f : present)
-    launch.args.grad_last_state[f] =
-        next_grad("the gradient of the last state ", neuron.states[f].name, neuron.states[f].kind,
-                  Launch::STATE);
-  for (const int f : present)
-    if (config.record[f])
-      launch.args.grad_records[f] = next_grad("the gradient of the record ", neuron.states[f].name,
-                                              neuron.states[f].kind, Launch::SEQUENCE);
-  if (interval == MASK) {
-    check_made(neuron, "the mask", "", checkpoints[0], x, mask_shape(neuron, sizes), at::kInt);
-    launch.args.mask = launch.read(checkpoints[0], LIF_PER_NEURON, Launch::CHECKPOINT);
-  }
-  for (size_t k = 0; interval != MASK && k < present.size(); k++) {
-    const lif_field &state = neuron.states[present[k]];
-    check_made(neuron, "the checkpoint of ", state.name, checkpoints[k], x,
-               checkpoint_shape(sizes, state.kind, interval), compute_type(x));
-    launch.args.checkpoints[present[k]] =
-        launch.read(checkpoints[k], state.kind, Launch::CHECKPOINT);
-  }
+  size_t next = 0;
+  each_seen(grad, present, config, [&](Tensor &t, const char *what, int f) {
+    if (next < grads.size()) t = grads[next];
+    next++;
+    const bool last = f >= 0 && &t == &grad.last[f];
+    if (t.defined())
+      check_made(neuron, "the gradient of " + name_of(what, f), t, x,
+                 last ? sizes.state(kind_of(f)) : sizes.sequence(kind_of(f)),
+                 last ? compute_type(x) : x.scalar_type());
+  });
+  check_count(op.c_str(), "grads", grads.size(), next);
+  next = 0;
+  each_kept(kept, how, present, recurrent, [&](Tensor &t, const char *what, int f) {
+    if (next < kept_list.size()) t = kept_list[next];
+    next++;
+    if (t.defined())
+      check_made(neuron, name_of(what, f), t, x,
+                 f >= 0             ? kept_shape(sizes, kind_of(f), how.steps)
+                 : &t == &kept.mask ? mask_shape(neuron, sizes)
+                                    : Shape{sizes.T, sizes.B, sizes.currents()},
+                 &t == &kept.mask ? at::kInt : compute_type(x));
+  });
+  check_count(op.c_str(), "kept", kept_list.size(), next);
 
-  size_t result = 0;
+  /* The results: gradients by name, and in a list in the order of `needs`. */
+  std::array<Tensor, LIF_MAX_INPUTS> grad_inputs;
+  PerState grad_states;
   for (int f = 0; f < neuron.n_inputs; f++)
-    if (needs_input[f])
-      launch.args.grad_inputs[f] =
-          launch.write(results[result++], neuron.inputs[f].kind, Launch::SEQUENCE);
-  launch.write_partials(needs_param, own_params(neuron));
-  for (int f = 0; f < neuron.n_params; f++) result += needs_param[f] != 0;
+    if (need.inputs[f])
+      grad_inputs[f] = empty_sequence(x, sizes, neuron.inputs[f].kind & ~LIF_OPTIONAL);
   for (const int f : present)
-    if (needs_state[f])
-      launch.args.grad_first_state[f] =
-          launch.write(results[result++], neuron.states[f].kind, Launch::STATE);
+    if (need.states[f]) grad_states[f] = empty_state(x, sizes, neuron.states[f].kind);
+  std::array<Tensor, LIF_MAX_PARAMS> grad_params;
+  if (x.is_meta())
+    for (int f = 0; f < neuron.n_params; f++)
+      if (need.params[f])
+        grad_params[f] = at::empty_symint(params[f].sym_sizes(), params[f].options());
+  const auto results = [&] {
+    Tensors list;
+    for (int f = 0; f < neuron.n_inputs; f++)
+      if (need.inputs[f]) list.push_back(grad_inputs[f]);
+    for (int f = 0; f < neuron.n_params; f++)
+      if (need.params[f]) list.push_back(grad_params[f]);
+    for (const int f : present)
+      if (need.states[f]) list.push_back(grad_states[f]);
+    return list;
+  };
+  if (x.is_meta()) return results();
+
+  Launch launch(index, x, sizes, options, how, recurrent);
+  read_all(launch, neuron, inputs, params);
+  if (!reads_inputs(config.memory))
+    for (int f = 0; f < neuron.n_inputs; f++) launch.args.inputs[f] = {};
+  launch.args.grad_out = launch.read(grad.out, LIF_PER_NEURON, Launch::SEQUENCE);
+  launch.args.mask = launch.read(kept.mask, LIF_PER_NEURON, Launch::CHECKPOINT);
+  for (const int f : present) {
+    const int kind = neuron.states[f].kind;
+    launch.args.grad_last_state[f] = launch.read(grad.last[f], kind, Launch::STATE);
+    launch.args.grad_records[f] = launch.read(grad.records[f], kind, Launch::SEQUENCE);
+    launch.args.checkpoints[f] = launch.read(kept.states[f], kind, Launch::CHECKPOINT);
+    launch.args.grad_first_state[f] = launch.write(grad_states[f], kind, Launch::STATE);
+  }
+  for (int f = 0; f < neuron.n_inputs; f++)
+    launch.args.grad_inputs[f] =
+        launch.write(grad_inputs[f], neuron.inputs[f].kind, Launch::SEQUENCE);
+  launch.write_partials(need.params, own_params(neuron));
   if (recurrent) {
+    const int spikes = spikes_place(neuron);
     Launch::Recurrence recurrence = recurrence_of(neuron, params);
-    check_made(neuron, "the recurrent input", "", checkpoints.back(), x,
-               Shape{sizes.T, sizes.B, sizes.currents()}, compute_type(x));
-    recurrence.in = checkpoints.back().contiguous();
-    recurrence.spikes =
-        checkpoints[checkpoints.size() - 2].reshape({launch.args.T, launch.args.B, launch.args.N});
+    recurrence.in = kept.recurrent_input.contiguous();
+    recurrence.spikes = kept.states[spikes].reshape({launch.args.T, launch.args.B, launch.args.N});
     recurrence.grad_in = empty_recurrent(x, sizes);
-    if (needs_state[spikes_place(neuron)]) recurrence.grad_first_spikes = results.back();
+    recurrence.grad_first_spikes = grad_states[spikes];
     launch.set_recurrence(recurrence, true, resumed);
   }
   launch.run(true);
-  if (recurrent && launch.args.T == 0 && needs_state[spikes_place(neuron)])
-    copy_or_zero(results.back(), grads[present.size()]);
-  result = first_param;
-  for (Tensor &sum : launch.sum_partials(needs_param, params.slice(0, own_params(neuron))))
-    results[result++] = std::move(sum);
-  for (int f = own_params(neuron); f < neuron.n_params; f++)
-    if (needs_param[f])
-      results[result++] =
+  if (recurrent && launch.args.T == 0 && need.states[spikes_place(neuron)])
+    copy_or_zero(grad_states[spikes_place(neuron)], grad.last[spikes_place(neuron)]);
+  Tensors sums = launch.sum_partials(need.params, params.slice(0, own_params(neuron)));
+  for (int f = neuron.n_params; f-- > 0;) {
+    if (!need.params[f]) continue;
+    if (f < own_params(neuron)) {
+      grad_params[f] = std::move(sums.back());
+      sums.pop_back();
+    } else {
+      grad_params[f] =
           neuron.params[f].kind == LIF_WEIGHTS ? launch.weights_gradient() : launch.bias_gradient();
-  return results;
+    }
+  }
+  return results();
 }
 
 }  // namespace lif

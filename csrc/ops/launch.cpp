@@ -56,7 +56,7 @@ static int storage_of(at::ScalarType type) {
 }
 
 Launch::Launch(int index, const Tensor &x, const Sizes &sizes, const lif_options &options,
-               int64_t interval, bool recurrent)
+               const lif_kept &kept, bool recurrent)
     : index_(index), neuron_(neuron(index)), x_(x), t_dim_(sizes.t_dim), b_dim_(sizes.b_dim) {
   for (const auto &size : sizes.trailing) trailing_.push_back(size.expect_int());
   order_.resize(trailing_.size());
@@ -71,7 +71,7 @@ Launch::Launch(int index, const Tensor &x, const Sizes &sizes, const lif_options
       std::accumulate(trailing_.begin(), trailing_.end(), (int64_t)1, std::multiplies<int64_t>());
   args.S = sizes.S;
   args.storage = storage_of(x.scalar_type());
-  args.checkpoint_interval = interval == MASK ? 0 : (int)interval;
+  args.kept = kept;
   args.options = options;
 }
 
@@ -143,6 +143,7 @@ lif_tensor Launch::read(const Tensor &t, int kind, Axes axes) {
 }
 
 lif_tensor Launch::write(const Tensor &t, int kind, Axes axes) {
+  if (!t.defined()) return {};
   bool collapsed;
   const lif_tensor field = address(t, kind, axes, &collapsed);
   if (collapsed) return field;
@@ -271,7 +272,8 @@ Tensors Launch::sum_on_cuda(const std::vector<int> &needed, at::TensorList param
 void Launch::run_cpu(bool backward) {
   args.tile = lif_choose_tile(&args, at::get_num_threads());
   args.streaming = lif_choose_streaming(&args, at::get_num_threads());
-  const lif_cpu_kernels *kernels = lif_find_cpu_kernels(index_, args.storage == LIF_FLOAT64);
+  const lif_cpu_kernels *kernels =
+      lif_find_cpu_kernels(index_, args.S, args.storage == LIF_FLOAT64);
   std::atomic<bool> failed{false};
   /* Below about 32768 neuron-steps (neurons * time steps) a second thread costs more than it
    * saves. */
@@ -286,10 +288,9 @@ void Launch::run_cpu(bool backward) {
 void Launch::run_cuda(bool backward) {
 #ifdef LIF_CUDA
   const c10::cuda::CUDAGuard guard(x_.device());
-  const lif_cuda_kernels *kernels = lif_find_cuda_kernels(index_, args.storage);
-  if (args.S > LIF_MAX_REPLAYED_SYNAPSES) {
-    const Tensor workspace = at::empty({args.B * args.N * args.S * kernels->fields},
-                                       x_.options().dtype(compute_type(x_)));
+  const lif_cuda_kernels *kernels = lif_find_cuda_kernels(index_, args.S, args.storage);
+  if (const int64_t reals = kernels->workspace(&args, backward)) {
+    const Tensor workspace = at::empty({reals}, x_.options().dtype(compute_type(x_)));
     kept_.push_back(workspace);
     args.workspace = workspace.data_ptr();
   }
@@ -311,7 +312,7 @@ void Launch::run_cuda(bool backward) {
 
 void Launch::start_cuda(const lif_args &a, bool backward) {
 #ifdef LIF_CUDA
-  const lif_cuda_kernels *kernels = lif_find_cuda_kernels(index_, a.storage);
+  const lif_cuda_kernels *kernels = lif_find_cuda_kernels(index_, a.S, a.storage);
   const auto stream = c10::cuda::getCurrentCUDAStream();
   const int error = (backward ? kernels->backward : kernels->forward)(&a, stream.stream());
   C10_CUDA_CHECK((cudaError_t)error);

@@ -16,7 +16,7 @@ lif_options make_options(const lif_neuron &neuron, const Config &config);
 class Launch {
  public:
   Launch(int index, const Tensor &x, const Sizes &sizes, const lif_options &options,
-         int64_t interval, bool recurrent);
+         const lif_kept &kept, bool recurrent);
 
   enum Axes { SEQUENCE, STATE, CHECKPOINT };
   lif_tensor read(const Tensor &t, int kind, Axes axes);

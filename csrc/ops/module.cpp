@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "../cpu/kernels.h"
+#include "../cuda/kernels.h"
 #include "call.h"
 #include "registry.h"
 
@@ -91,6 +92,19 @@ static py::dict surrogates() {
   return all;
 }
 
+#ifdef LIF_CUDA
+static py::object cuda_way(bool backward) {
+  const int way = lif_cuda_last_way(backward);
+  if (way < 0) return py::none();
+  py::set words;
+  if (way & LIF_WAY_RING) words.add("ring");
+  if (way & LIF_WAY_COMMON) words.add("common");
+  if (way & LIF_WAY_PIECES) words.add("pieces");
+  if (way & LIF_WAY_MASK) words.add("mask");
+  return words;
+}
+#endif
+
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.doc() = "Compiled part of torch_lif: importing it registers the ops torch_lif::*.";
   lif::define_call(m);
@@ -105,6 +119,11 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
         "Those that were built and that this processor has, ascending.");
   m.def("set_instruction_set", &set_instruction_set,
         "Use another instruction set from now on; ValueError if there is none of this name.");
+#ifdef LIF_CUDA
+  m.def("cuda_way", &cuda_way, py::arg("backward"),
+        "For tests: which way the last launch on a GPU took, a set of words out of ring, common, "
+        "pieces, mask; None if there was none.");
+#endif
   m.def("set_stream_from", &lif_set_stream_from,
         "On the CPU, outputs of so many bytes for each thread go past the caches; 4194304 (4 MiB) "
         "unless tests say otherwise.");

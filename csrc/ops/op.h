@@ -48,34 +48,34 @@ struct Config {
   int64_t synapses;
   bool batch_first;
   at::IntArrayRef record;  /* 0 or 1 per state */
-  c10::string_view memory; /* what the forward keeps for the backward: "mask", "recompute", "save";
-                              "": the op chooses */
+  c10::string_view memory; /* what the forward keeps for the backward, one of the names below */
 };
 
-/* `interval`, below and in the files of the op layer, says what the forward keeps for the backward.
- * 0: nothing. 1: every state. LIF_CHECKPOINT_INTERVAL: a checkpoint every so many time steps; the
- * backward computes the steps between again. MASK: the mask instead of checkpoints. */
-enum : int64_t { MASK = -1 };
+/* What the forward keeps for the backward has three names, everywhere: "mask", "recompute" (a state
+ * every LIF_CHECKPOINT_INTERVAL steps) and, with recurrent weights alone, "save" (every state). The
+ * public op takes the first two, or "": then choose_memory takes the one that needs the least
+ * memory. The inner ops are told what has been chosen; with "" the forward op keeps nothing.
+ *
+ * Steps cannot be replayed with recurrence. A mask is enough only for some calls. Raises ValueError
+ * if config.memory asks for what is not possible. */
+c10::string_view choose_memory(const lif_neuron &neuron, at::TensorList params,
+                               const Config &config, bool param_gradients);
 
-/* The interval that config.memory asks for or, if that is empty, the one that needs the least
- * memory. Steps cannot be replayed with recurrence, nor on CUDA with more synapses than it keeps in
- * registers. A mask is enough only for some calls. Raises ValueError if config.memory asks for what
- * is not possible. */
-int64_t choose_memory(const lif_neuron &neuron, const Tensor &x, at::TensorList params,
-                      const Config &config, bool param_gradients);
+/* Whether the backward reads the values of the inputs. It does not from the mask. */
+inline bool reads_inputs(c10::string_view memory) { return memory != "mask"; }
 
-/* Returns [out, last state..., records...]. With an interval these follow: the checkpoints of each
- * state, or the mask, and with recurrence the recurrent input of each step, (time, batch,
- * currents). States that the layer does not have are left out. */
+/* Returns [out, last state..., records...], and then what is kept: the mask, or the kept states of
+ * each state; and with recurrence the recurrent input of each step, (time, batch, currents). States
+ * that the layer does not have are left out. With keep false nothing is kept. */
 Tensors forward(int index, at::TensorList inputs, at::TensorList params, at::TensorList state,
-                const Config &config, int64_t interval);
+                const Config &config, bool keep);
 
 /* Gradients of the inputs, parameters and first state whose flag in `needs` is set, in this order.
- * grads are those of [out, last state..., records...]; one that is undefined is zero. checkpoints
- * are what the forward returned behind the records. resumed: whether initial spikes were given, so
- * that the first step had a recurrent input. */
+ * grads are those of [out, last state..., records...]; one that is undefined is zero. kept is what
+ * the forward returned behind the records. Of inputs whose values are not read only the layout
+ * counts. resumed: whether initial spikes were given, so that the first step had a recurrent
+ * input. */
 Tensors backward(int index, at::TensorList grads, at::TensorList inputs, at::TensorList params,
-                 at::TensorList checkpoints, const Config &config, int64_t interval, bool resumed,
-                 at::IntArrayRef needs);
+                 at::TensorList kept, const Config &config, bool resumed, at::IntArrayRef needs);
 
 }  // namespace lif

@@ -1,9 +1,8 @@
 /* The ops as PyTorch sees them. Every neuron has three, with the same signatures as those of all
  * others. torch_lif::<neuron> is what users call; it is differentiable. torch_lif::<neuron>_forward
- * also returns what the backward needs: a checkpoint of each state every `interval` time steps, and
- * with recurrent weights the recurrent input of each step. torch_lif::<neuron>_backward computes
- * from these the gradients that are asked for. Lists hold one entry for each input, parameter,
- * state or option, in the order of the neuron's header. */
+ * also returns what the backward needs (memory: op.h). torch_lif::<neuron>_backward computes from
+ * it the gradients that are asked for. Lists hold one entry for each input, parameter, state or
+ * option, in the order of the neuron's header. */
 #include <torch/library.h>
 
 #include "../neuron/neurons.h"
@@ -15,12 +14,9 @@
   "str memory"
 #define PUBLIC_SCHEMA \
   "(Tensor?[] inputs, Tensor?[] params, Tensor?[] state, " CONFIG_SCHEMA ") -> Tensor[]"
-#define FORWARD_SCHEMA                                                   \
-  "(Tensor?[] inputs, Tensor?[] params, Tensor?[] state, " CONFIG_SCHEMA \
-  ", int interval) -> Tensor[]"
-#define BACKWARD_SCHEMA                                                                        \
-  "(Tensor?[] grads, Tensor?[] inputs, Tensor?[] params, Tensor[] checkpoints, " CONFIG_SCHEMA \
-  ", int interval, bool resumed, int[] needs) "                                                \
+#define BACKWARD_SCHEMA                                                                 \
+  "(Tensor?[] grads, Tensor?[] inputs, Tensor?[] params, Tensor[] kept, " CONFIG_SCHEMA \
+  ", bool resumed, int[] needs) "                                                       \
   "-> Tensor[]"
 
 #define CONFIG_PARAMETERS                                                                          \
@@ -42,11 +38,9 @@ static const char *const op_names[] = {LIF_NEURONS(NAME)};
 
 using PublicSignature = Tensors(const OptionalTensors &, const OptionalTensors &,
                                 const OptionalTensors &, CONFIG_PARAMETERS);
-using ForwardSignature = Tensors(const OptionalTensors &, const OptionalTensors &,
-                                 const OptionalTensors &, CONFIG_PARAMETERS, int64_t);
 using BackwardSignature = Tensors(const OptionalTensors &, const OptionalTensors &,
-                                  const OptionalTensors &, at::TensorList, CONFIG_PARAMETERS,
-                                  int64_t, bool, at::IntArrayRef);
+                                  const OptionalTensors &, at::TensorList, CONFIG_PARAMETERS, bool,
+                                  at::IntArrayRef);
 
 template <class Signature>
 static std::vector<c10::TypedOperatorHandle<Signature>> find(const char *suffix) {
@@ -65,17 +59,16 @@ Tensors call_public(int index, const OptionalTensors &inputs, const OptionalTens
 }
 
 Tensors call_forward(int index, const OptionalTensors &inputs, const OptionalTensors &params,
-                     const OptionalTensors &state, const Config &config, int64_t interval) {
-  static const auto ops = find<ForwardSignature>("_forward");
-  return ops[index].call(inputs, params, state, CONFIG_ARGUMENTS, interval);
+                     const OptionalTensors &state, const Config &config) {
+  static const auto ops = find<PublicSignature>("_forward");
+  return ops[index].call(inputs, params, state, CONFIG_ARGUMENTS);
 }
 
 Tensors call_backward(int index, const OptionalTensors &grads, const OptionalTensors &inputs,
-                      const OptionalTensors &params, at::TensorList checkpoints,
-                      const Config &config, int64_t interval, bool resumed, at::IntArrayRef needs) {
+                      const OptionalTensors &params, at::TensorList kept, const Config &config,
+                      bool resumed, at::IntArrayRef needs) {
   static const auto ops = find<BackwardSignature>("_backward");
-  return ops[index].call(grads, inputs, params, checkpoints, CONFIG_ARGUMENTS, interval, resumed,
-                         needs);
+  return ops[index].call(grads, inputs, params, kept, CONFIG_ARGUMENTS, resumed, needs);
 }
 
 /* The kernels of one neuron; the dispatcher wants a function for each. The device kernels switch
@@ -86,46 +79,42 @@ struct Kernels {
   static Tensors plain(const OptionalTensors &inputs, const OptionalTensors &params,
                        const OptionalTensors &state, CONFIG_PARAMETERS) {
     const at::AutoDispatchBelowADInplaceOrView guard;
-    return forward(index, Readable(inputs), Readable(params), Readable(state), CONFIG, 0);
+    return forward(index, Readable(inputs), Readable(params), Readable(state), CONFIG, false);
   }
   static Tensors with_gradient(const OptionalTensors &inputs, const OptionalTensors &params,
                                const OptionalTensors &state, CONFIG_PARAMETERS) {
     return differentiable(index, inputs, params, state, CONFIG);
   }
-  static Tensors with_checkpoints(const OptionalTensors &inputs, const OptionalTensors &params,
-                                  const OptionalTensors &state, CONFIG_PARAMETERS,
-                                  int64_t interval) {
+  static Tensors for_backward(const OptionalTensors &inputs, const OptionalTensors &params,
+                              const OptionalTensors &state, CONFIG_PARAMETERS) {
     const at::AutoDispatchBelowADInplaceOrView guard;
-    return forward(index, Readable(inputs), Readable(params), Readable(state), CONFIG, interval);
+    return forward(index, Readable(inputs), Readable(params), Readable(state), CONFIG, true);
   }
   static Tensors gradient(const OptionalTensors &grads, const OptionalTensors &inputs,
-                          const OptionalTensors &params, at::TensorList checkpoints,
-                          CONFIG_PARAMETERS, int64_t interval, bool resumed,
-                          at::IntArrayRef needs) {
+                          const OptionalTensors &params, at::TensorList kept, CONFIG_PARAMETERS,
+                          bool resumed, at::IntArrayRef needs) {
     const at::AutoDispatchBelowADInplaceOrView guard;
-    return backward(index, Readable(grads), Readable(inputs), Readable(params), checkpoints, CONFIG,
-                    interval, resumed, needs);
+    return backward(index, Readable(grads), Readable(inputs), Readable(params), kept, CONFIG,
+                    resumed, needs);
   }
   static Tensors gradient_once(const OptionalTensors &grads, const OptionalTensors &inputs,
-                               const OptionalTensors &params, at::TensorList checkpoints,
-                               CONFIG_PARAMETERS, int64_t interval, bool resumed,
-                               at::IntArrayRef needs) {
-    return backward_once(index, grads, inputs, params, checkpoints, CONFIG, interval, resumed,
-                         needs);
+                               const OptionalTensors &params, at::TensorList kept,
+                               CONFIG_PARAMETERS, bool resumed, at::IntArrayRef needs) {
+    return backward_once(index, grads, inputs, params, kept, CONFIG, resumed, needs);
   }
 };
 
 TORCH_LIBRARY(torch_lif, m) {
-#define SCHEMAS(name)                     \
-  m.def(#name PUBLIC_SCHEMA);             \
-  m.def(#name "_forward" FORWARD_SCHEMA); \
+#define SCHEMAS(name)                    \
+  m.def(#name PUBLIC_SCHEMA);            \
+  m.def(#name "_forward" PUBLIC_SCHEMA); \
   m.def(#name "_backward" BACKWARD_SCHEMA);
   LIF_NEURONS(SCHEMAS)
 }
 
-#define DEVICE_KERNELS(name)                                       \
-  m.impl(#name, &Kernels<ID_##name>::plain);                       \
-  m.impl(#name "_forward", &Kernels<ID_##name>::with_checkpoints); \
+#define DEVICE_KERNELS(name)                                   \
+  m.impl(#name, &Kernels<ID_##name>::plain);                   \
+  m.impl(#name "_forward", &Kernels<ID_##name>::for_backward); \
   m.impl(#name "_backward", &Kernels<ID_##name>::gradient);
 // clang-format off
 TORCH_LIBRARY_IMPL(torch_lif, CPU, m) { LIF_NEURONS(DEVICE_KERNELS) }

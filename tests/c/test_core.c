@@ -174,7 +174,7 @@ static struct buffer dense(struct call *c, int64_t count, int storage, double lo
 static struct call prepare(int index, int64_t T, int64_t B, int64_t N, int S, int storage, int gap,
                            int time_first, int surrogate, enum variant variant) {
   struct call c = {.neuron = neurons[index],
-                   .kernels = lif_find_cpu_kernels(index, storage == LIF_FLOAT64)};
+                   .kernels = lif_find_cpu_kernels(index, S, storage == LIF_FLOAT64)};
   const struct lif_neuron *n = c.neuron;
   struct lif_args *a = &c.a;
   *a = (struct lif_args){.T = T,
@@ -182,12 +182,12 @@ static struct call prepare(int index, int64_t T, int64_t B, int64_t N, int S, in
                          .N = N,
                          .S = S,
                          .storage = storage,
-                         .checkpoint_interval = LIF_CHECKPOINT_INTERVAL};
+                         .kept = {LIF_KEPT_STATES, LIF_CHECKPOINT_INTERVAL}};
   set_options(a, n, surrogate);
   if (variant == RECURRENT_LAYER) {
     const int64_t currents = N * (S > 1 ? S : 1);
     struct lif_recurrence *r = &a->recurrence;
-    a->checkpoint_interval = 1;
+    a->kept.steps = 1;
     r->weights = dense(&c, N * currents, native(&c), -0.5, 0.5).tensor.data;
     r->weights_transposed = dense(&c, N * currents, native(&c), 0, 0).tensor.data;
     r->bias = dense(&c, currents, native(&c), -0.2, 0.2).tensor.data;
@@ -197,7 +197,7 @@ static struct call prepare(int index, int64_t T, int64_t B, int64_t N, int S, in
   }
   a->tile = lif_choose_tile(a, 2);
   a->streaming = below(2);
-  const int64_t checkpoints = (T + a->checkpoint_interval - 1) / a->checkpoint_interval;
+  const int64_t checkpoints = (T + a->kept.steps - 1) / a->kept.steps;
   for (int f = 0; f < n->n_inputs; f++) {
     const int width = lif_width(n->inputs[f].kind, S);
     if (!is_given(n->inputs[f], variant)) continue;
@@ -322,7 +322,7 @@ static void test_split(int index, int S, enum variant variant) {
   float *whole = malloc(bytes);
   memcpy(whole, out->tensor.data, bytes);
   poison(out);
-  c.a.checkpoint_interval = 0;
+  c.a.kept.steps = 0;
   struct lif_args a = c.a;
   a.T = first;
   struct call part = c;
@@ -432,8 +432,8 @@ static void test_reduce(void) {
 
 int main(void) {
   for (int index = 0; index < NEURONS; index++) {
-    const int most = neurons[index]->max_synapses < 0 ? 4 : neurons[index]->max_synapses;
-    for (int S = 0; S <= most; S++) {
+    const int most = neurons[index]->max_synapses < 0 ? 10 : neurons[index]->max_synapses;
+    for (int S = 0; S <= most; S = S == 5 ? 8 : S + 1) {
       for (int variant = 0; variant < VARIANTS; variant++) {
         if (variant == RECURRENT_LAYER && !neurons[index]->recurrent) continue;
         for (int storage = 0; storage < LIF_STORAGES; storage++)

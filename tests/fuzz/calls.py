@@ -250,13 +250,13 @@ def named_tensors(arguments: dict[str, Any]) -> list[tuple[str, Tensor]]:
 def possible_memory(call: Call) -> list[str | None]:
     """The modes that may be asked for, by the docstrings."""
     case, arguments = call.case, call.arguments
-    if case.recurrent or (call.device == "cuda" and case.synapses > 2):
-        return [None, "save"]
+    if case.recurrent:
+        return [None]
     window = not case.spiking or isinstance(arguments.get("surrogate"), (torch_lif.StepPWL, torch_lif.Heaviside))
     masked = (
         case.name in ("lif", "li") and window and not arguments.get("smooth") and not set(call.needs) & set(case.params)
     )
-    return [None, "recompute", "save", *(("mask", "mask") if masked else ())]
+    return [None, "recompute", *(("mask", "mask") if masked else ())]
 
 
 def module_arguments(rng: Random, call: Call) -> None:
@@ -313,6 +313,8 @@ def module_arguments(rng: Random, call: Call) -> None:
         making["trainable"] = (
             True if chance(rng, 0.3) else subset(rng, [*leaks, "threshold"] if case.spiking else leaks)
         )
+    if making.get("trainable") and making.get("memory") == "mask":
+        making["memory"] = None
     if call.device != "cpu":
         making["device"] = call.device
     call.making = making
@@ -348,8 +350,7 @@ def raw_arguments(rng: Random, call: Call) -> None:
         return
     call.raw = {name: list(value) if isinstance(value, tuple) else value for name, value in call.raw.items()}
     if call.kind in ("forward", "backward"):
-        modes = [{"save": 1, "recompute": 16, "mask": -1}[m] for m in possible_memory(call) if m]
-        call.raw["interval"] = rng.choice(modes)
+        call.raw["memory"] = "save" if call.case.recurrent else rng.choice(possible_memory(call)[1:])
     if call.kind == "backward":
         backward_arguments(rng, call)
 
@@ -366,7 +367,7 @@ def present(call: Call) -> list[str]:
 def backward_arguments(rng: Random, call: Call) -> None:
     """Arguments of a backward op, from a forward op that runs here: gradients of its outputs, and what it kept."""
     order, raw = _call.ORDERS[call.case.name], call.raw
-    mask = raw["interval"] == -1
+    mask = raw["memory"] == "mask"
     with torch.no_grad():
         results = getattr(torch.ops.torch_lif, f"{call.case.name}_forward")(**raw)
     states = present(call)
@@ -386,7 +387,7 @@ def backward_arguments(rng: Random, call: Call) -> None:
     first = dict(zip(order.states, raw.pop("state"), strict=True))
     values = ("expanded", "overlapping", "no memory", "inference")  # these would be changed
     kept = [laid_out(t, rng, values) if chance(rng, 0.3) else t for t in results[count:]]
-    raw |= {"grads": grads, "checkpoints": kept, "needs": needs}
+    raw |= {"grads": grads, "kept": kept, "needs": needs}
     raw["resumed"] = call.case.recurrent and first.get("spikes") is not None
 
 

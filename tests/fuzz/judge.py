@@ -270,8 +270,8 @@ def flags_to_names(call: Call) -> list[str]:
 
 
 def of_op(call: Call, pristine: Call, got: Any) -> str:
-    """Compares the public op, its shortcut or the forward op: outputs, last states, records, and the forward op's
-    checkpoints."""
+    """Compares the public op, its shortcut or the forward op: outputs, last states, records, and what the forward op
+    keeps."""
     if call.opaque:
         return tolerated(call)
     states, flagged = present(call), flags_to_names(call)
@@ -286,9 +286,9 @@ def of_op(call: Call, pristine: Call, got: Any) -> str:
     wanted = {name: value.detach() for name, value in wanted.items()}
     compare(call, dict(zip(wanted, got, strict=False)), wanted)
     kept = got[len(wanted) :]
-    interval = call.raw.get("interval", 0)
-    if interval > 0 and not call.extreme and not call.smooth:
-        checkpoints(call, pristine, expected, states, interval, kept)
+    steps = {"recompute": 16, "save": 1}.get(call.raw["memory"] if call.kind == "forward" else "")
+    if steps and not call.extreme and not call.smooth:
+        kept_states(call, pristine, expected, states, steps, kept)
     elif call.kind != "forward" and kept:
         raise FaultError(f"{len(kept)} more results than there are outputs, states and records")
     return "compared"
@@ -302,24 +302,24 @@ def declined(call: Call) -> str:
     return "refused"
 
 
-def checkpoints(call: Call, pristine: Call, expected: Any, states: list[str], interval: int, kept: Any) -> None:
-    """Checks that each checkpoint is the state before every `interval`-th step."""
+def kept_states(call: Call, pristine: Call, expected: Any, states: list[str], steps: int, kept: Any) -> None:
+    """Checks that the states before every `steps`-th step were kept."""
     if pristine.arguments["x"].dtype in _call.HALF:
-        return  # records are rounded to half, checkpoints are not
+        return  # records are rounded to half, kept states are not
     time = 1 if pristine.arguments["batch_first"] else 0
     first = dict(zip(_call.ORDERS[call.case.name].states, pristine.raw["state"], strict=True))
     for name, got in zip(states, kept, strict=False):
         trace = expected.records[name].detach().movedim(time, 0)
         start = torch.zeros_like(expected.state._asdict()[name]) if first[name] is None else plain(first[name])
-        wanted = torch.cat([start.detach().unsqueeze(0), trace])[:-1:interval] if len(trace) else trace
-        compare(call, {f"checkpoint {name}": got.reshape(wanted.shape)}, {f"checkpoint {name}": wanted})
+        wanted = torch.cat([start.detach().unsqueeze(0), trace])[:-1:steps] if len(trace) else trace
+        compare(call, {f"kept {name}": got.reshape(wanted.shape)}, {f"kept {name}": wanted})
 
 
 TOLERATED = re.compile(
-    r"(smooth|resumed|batch_first|interval|memory|surrogate): (?!None)|(needs|options|surrogate_params): (entry|list)|"
-    r"checkpoints: entry .*: (NaN|negative|huge|expanded|random bits|reversed dimensions)"
+    r"(smooth|resumed|batch_first|memory|surrogate): (?!None)|(needs|options|surrogate_params): (entry|list)|"
+    r"kept: entry .*: (NaN|negative|huge|expanded|random bits|reversed dimensions)"
 )
-"""Opaque changes that the op may accept: flags and numbers of other values, and checkpoints that hold other numbers."""
+"""Opaque changes that the op may accept: flags and numbers of other values, and kept states that hold other numbers."""
 
 
 def tolerated(call: Call) -> str:
@@ -345,7 +345,7 @@ def of_backward(call: Call, pristine: Call, got: Any) -> str:
     call.needs = []
     for k, s in enumerate(order.states):
         if f"state {s}" in asked and given[k] is None and s != "spikes":
-            like = raw["checkpoints"][states.index(s)] if raw["interval"] > 0 else None
+            like = raw["kept"][states.index(s)] if raw["memory"] != "mask" else None
             if like is not None:
                 given[k] = torch.zeros(like.shape[1:], dtype=like.dtype, device=like.device)
     arguments["state"] = tuple(given)

@@ -35,8 +35,8 @@ ARGUMENTS = {
     "threshold_gradient": "flag", "resumed": "flag",
     "memory": "choice", "synapse_update": "choice", "norm_input": "choice", "backend": "choice", "reset": "choice",
     "trainable": "record", "device": "choice", "dtype": "choice", "generator": "choice",
-    "inputs": "tensors", "params": "tensors", "grads": "tensors", "checkpoints": "tensors",
-    "options": "numbers", "surrogate_params": "numbers", "needs": "flags", "interval": "count", "place": "count",
+    "inputs": "tensors", "params": "tensors", "grads": "tensors", "kept": "tensors",
+    "options": "numbers", "surrogate_params": "numbers", "needs": "flags", "place": "count",
 }  # fmt: skip
 
 
@@ -336,7 +336,7 @@ RAW_NAMES = {
     "surrogate_params": {"surrogate_params", "surrogate"},
     "record": {"record", "recorded", "records"},
     "grads": {"grads", "gradient", "gradients"},
-    "checkpoints": {"checkpoints", "checkpoint", "mask", "input"},
+    "kept": {"kept", "mask", "input"},
     "needs": {"needs"},
     "place": {"place", "neuron", "neurons", "index"},
 }
@@ -345,7 +345,7 @@ RAW_NAMES = {
 
 def _break_raw(rng: Random, call: Call) -> None:
     raw = call.raw
-    often = ("grads", "checkpoints", "needs", "interval", "inputs", "params", "state")
+    often = ("grads", "kept", "needs", "memory", "inputs", "params", "state")
     whole = [n for n in raw if not any(what.startswith(f"{n}: ") for what in call.broken)]
     name = rng.choice([*whole, *[n for n in often if n in whole]])
     kind = kind_of(call, name)
@@ -389,7 +389,7 @@ def _is_the_same(value: Any, current: Any) -> bool:
 def _raw_names(call: Call) -> set[str]:
     order = _call.ORDERS[call.case.name]
     lists = set().union(*RAW_NAMES.values())
-    return {*order.inputs, *order.params, *order.states, *lists, *CONFIG, "interval", "resumed", "last", "first"}
+    return {*order.inputs, *order.params, *order.states, *lists, *CONFIG, "resumed", "last", "first"}
 
 
 def _another_length(rng: Random, kind: str, entries: list[Any]) -> tuple[str, list[Any]]:
@@ -419,7 +419,7 @@ def _broken_list(
             label, entries[k] = _broken(rng, "weights" if counted else "sequence", entries[k], example)
         if entry:
             _same_in_arguments(call, name, k, entry, entries[k])
-        opaque = name == "checkpoints"
+        opaque = name == "kept"
     else:
         table = FLAGS if kind == "flags" else NUMBERS
         label = rng.choice(list(table))

@@ -132,9 +132,8 @@ def euler_lif(
             too; of a state it is the value after the step.
         batch_first: False for x of (time, batch, ...). Default: True.
         smooth: replace the spike by the surrogate's antiderivative, to check gradients by finite differences.
-        memory: what is kept from the forward for the backward: "recompute" (every 16th state; the steps between are
-            computed again) or "save" (every state). The results are the same to the last bit. Default: "recompute",
-            "save" with w_rec.
+        memory: what is kept from the forward for the backward: "recompute" (x, and every 16th state; the steps between
+            are computed again), which is also the default. With w_rec every state is kept, and memory is None.
         backend: "fused", or "loop" for the plain loop of `torch_lif.reference`. Default: "fused".
 
     Returns:

@@ -89,8 +89,8 @@ def li(
         batch_first: False for x of (time, batch, ...). Default: True.
         memory: what is kept from the forward for the backward: "mask" (only the call's own arguments, because without
             spikes the gradients of x and the state need nothing else; only if no parameter requires a gradient),
-            "recompute" (every 16th state; the steps between are computed again), "save" (every state). The results are
-            the same to the last bit. Default: the first of these that is possible.
+            "recompute" (x, and every 16th state; the steps between are computed again). The results are the same to
+            the last bit. Default: the first of these that is possible.
         backend: "fused", or "loop" for the plain loop of `torch_lif.reference`. Default: "fused".
 
     Returns:

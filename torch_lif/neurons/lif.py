@@ -105,9 +105,9 @@ def lif(
         batch_first: False for x of (time, batch, ...). Default: True.
         smooth: replace the spike by the surrogate's antiderivative, to check gradients by finite differences.
         memory: what is kept from the forward for the backward: "mask" (one bit per neuron and step; only if the
-            surrogate is `StepPWL` or `Heaviside` and no parameter requires a gradient), "recompute" (every 16th state;
-            the steps between are computed again), "save" (every state). The results are the same to the last bit.
-            Default: the first of these that is possible.
+            surrogate is `StepPWL` or `Heaviside`, no parameter requires a gradient, and without w_rec and smooth) or
+            "recompute" (x, and every 16th state; the steps between are computed again; without w_rec). The results are
+            the same to the last bit. Default: the first of these that is possible; with w_rec every state is kept.
         backend: "fused", or "loop" for the plain loop of `torch_lif.reference`. Default: "fused".
 
     Returns:
