@@ -1,4 +1,4 @@
-"""The command line: python -m benchmarks layer|network|scaling|report|show."""
+"""The command line: python -m benchmarks layer|calls|network|scaling|report|show."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import layer, machine, network
+from . import calls, layer, machine, network
 from .report import Report, read
 
 
@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     p = commands.add_parser("layer", help="neurons alone, against the plain loop and other libraries")
     layer.add_options(p)
     p.add_argument("--shapes", type=layer.parse_shapes, metavar="TxBxN,...", help="time steps, batch and neurons")
+    calls.add_options(commands.add_parser("calls", help="one layer called in many ordinary ways"))
     network.add_options(commands.add_parser("network", help="a training step of linear layers with neurons"))
     layer.add_options(
         commands.add_parser("scaling", help="cost against time steps, batch and neurons; default case: lif")
@@ -59,9 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print("written:", *page.write(a.files, a.out, a.figures))
         return 0
-    if a.command != "network":
+    chosen = calls.chosen(p, a) if a.command == "calls" else []
+    if a.command in ("layer", "scaling"):
         layer.chosen_cases(p, a)  # before anything takes time
-    meter = layer.meter_for(p, a)
+    meter = layer.meter_for(p, a, calls.FULL if a.command == "calls" else layer.FULL)
     path = a.json or Path("runs/benchmarks") / f"{a.command}-{meter.device}.json"
     report = Report(
         a.command,
@@ -74,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if a.command == "network":
             network.run(a, meter, report, path)
+        elif a.command == "calls":
+            calls.run(chosen, a, meter, report, path)
         else:
             layer.run(p, a, meter, report, path)
         report.copies.append(meter.copy())

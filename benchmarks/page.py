@@ -181,7 +181,7 @@ def run(report: Report, file: Path, page: Path, common: Sequence[str]) -> list[s
     lines = [f"### [{file.name}]({link})", "", *wrapped(escape(f"{head}; {len(report.rows)} rows.")), ""]
     lines += ["```", report.command, "```", ""]
     own = [line for line in report.method if line not in common]
-    notes = [note for note in report.notes() if note.startswith(("failed: ", "!: "))]
+    notes = [note for note in report.notes() if note.startswith(("failed: ", "not captured: ", "!: "))]
     for line in (copy, *own, *notes):
         lines += bullet(line)
     return [*lines, ""]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .cases import LEGEND, Shape
+from .cases import LEGEND, MODULE, Shape
 from .contenders import BASELINE
 from .measure import Copy, Measurement
 
@@ -24,8 +24,10 @@ class Row:
     mode: the memory mode, "" if it has none. surrogate: of the case, "" if it does not spike. axis: that of the sweep
     which the row belongs to. remark: what is not the same work as the baseline's. check: what the results were held to.
     error: why it failed, "" if it did not. bytes_moved: 0 if no fewest number of bytes is known. floor: seconds that
-    the same pass of x * 2 takes when called in a row, which is what PyTorch takes of the host for any op. The last five
-    are a `Measurement`'s.
+    the same pass of x * 2 takes when called in a row, which is what PyTorch takes of the host for any op. beside: in
+    `calls`, case and shape of the headline call that the row is measured beside; the remark then says how the call
+    differs from it. uncaptured: in `calls`, why no CUDA graph holds the call, "" if one does. The last five are a
+    `Measurement`'s.
     """
 
     case: str
@@ -43,6 +45,8 @@ class Row:
     check: str = ""
     error: str = ""
     floor: float | None = None
+    beside: str = ""
+    uncaptured: str = ""
     samples: list[float] = dataclasses.field(default_factory=list)
     peak: int | None = None
     back_to_back: float | None = None
@@ -65,8 +69,13 @@ class Row:
         return low, high
 
     @property
+    def case_and_shape(self) -> str:
+        """What the `beside` of another row names."""
+        return f"{self.case} {Shape(*self.shape)}"
+
+    @property
     def title(self) -> str:
-        return f"{self.case} {Shape(*self.shape)} {self.dtype} {self.pass_name} {self.implementation}"
+        return f"{self.case_and_shape} {self.dtype} {self.pass_name} {self.implementation}"
 
     @property
     def group(self) -> tuple[object, ...]:
@@ -89,7 +98,8 @@ FIGURES = (
 many bytes takes, fault_fraction an estimate."""
 
 Figures = dict[str, float | None]
-"""FIGURES, and "disturbed": whether other processes left too few CPUs to the row or to its baseline."""
+"""FIGURES, and "disturbed": whether other processes left too few CPUs to the row or to what it is compared with. Of
+`calls` also "times_headline" and "times_module"."""
 
 KEEP_SECONDS = 5.0
 SLACK = 0.2
@@ -110,6 +120,8 @@ COLUMNS: dict[str, tuple[bool, Callable[[Row, Figures], str]]] = {
     "GB/s": (False, lambda row, of: show(of["gb_per_s"], ".2f")),
     "of copy": (False, lambda row, of: show(of["copy_fraction"], ".1%")),
     "speed-up": (False, lambda row, of: show(of["speedup"], ".2f")),
+    "times headline": (False, lambda row, of: show(of.get("times_headline"), ".2f")),
+    "times module": (False, lambda row, of: show(of.get("times_module"), ".2f")),
     "faults": (False, lambda row, of: show(of["fault_fraction"], ".0%")),
     "others": (False, lambda row, of: show(row.others, ".2f") + ("!" if of["disturbed"] else "")),
     "peak MiB": (False, lambda row, of: show(row.peak, ".1f", 2.0**-20)),
@@ -153,7 +165,14 @@ class Report:
         median = row.median
         if not median:
             return found
-        baseline = self.baseline(row)
+        baseline, headline = self.baseline(row), self.beside(row)
+        if row.beside:
+            module = self.beside(row, MODULE)
+            native = module.back_to_back if module else None
+            found |= {
+                "times_headline": median / headline.median if headline and headline.median else None,
+                "times_module": row.back_to_back / native if row.back_to_back and native else None,
+            }
         moved = row.bytes_moved or None
         rate = moved and moved / median
         return found | {
@@ -166,12 +185,17 @@ class Report:
             "limit_ms": moved and 1e3 * moved / self.copy.bandwidth,
             "fault_fraction": None if row.faults is None else min(row.faults * self.copy.fault_seconds / median, 1.0),
             "speedup": baseline.median / median if baseline and baseline.median else None,
-            "disturbed": self._short_of_cpus(row) or (baseline is not None and self._short_of_cpus(baseline)),
+            "disturbed": any(self._short_of_cpus(one) for one in (row, baseline, headline) if one),
         }
 
     def baseline(self, row: Row) -> Row | None:
         """What a row's speed-up is over."""
         return next((r for r in self.rows if r.group == row.group and r.implementation == BASELINE), None)
+
+    def beside(self, row: Row, suffix: str = "") -> Row | None:
+        """The headline call that a row is measured beside; with MODULE for a suffix, that call from a module."""
+        case, _, shape = row.beside.partition(" ")
+        return next((r for r in self.rows if row.beside and r.case_and_shape == f"{case}{suffix} {shape}"), None)
 
     def sort(self) -> None:
         """So that what is compared stands together, in the order in which it was first met."""
@@ -196,8 +220,10 @@ class Report:
 
     def notes(self) -> list[str]:
         """What has to be said beside the table: remarks, why some rows failed, what was disturbed."""
-        lines = list(dict.fromkeys(f"{row.implementation}: {row.remark}" for row in self.rows if row.remark))
+        named = ((row.case if row.beside else row.implementation, row.remark) for row in self.rows if row.remark)
+        lines = list(dict.fromkeys(f"{name}: {remark}" for name, remark in named))
         lines += [f"failed: {row.title}: {row.error}" for row in self.rows if row.error]
+        lines += [f"not captured: {row.title}: {row.uncaptured}" for row in self.rows if row.uncaptured]
         if any(self.derived(row)["disturbed"] for row in self.rows):
             lines.append(
                 "!: the machine was busy during this row or what it is compared with: its figures are not to be trusted"

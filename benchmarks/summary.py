@@ -116,6 +116,31 @@ def networks(reports: Sequence[Report]) -> Table:
     return [["network", "T x B x N", *(f"{name}, ms" for name in names), "speed-up"], *lines]
 
 
+def calls(reports: Sequence[Report]) -> Table:
+    """A line for each call; a column for each shape of the runs; last, what modules take called from Python, at the
+    first shape. A cell has the time, the fraction of the copy bandwidth, and the time beside the headline call's."""
+    shapes = list(dict.fromkeys(row.beside.partition(" ")[2] for report in reports for row in report.rows))
+    found: dict[tuple[str, str, str], dict[str, str]] = {}
+    for report in reports:
+        for row in report.rows:
+            of, shape = report.derived(row), row.beside.partition(" ")[2]
+            cells = found.setdefault((row.case, row.remark, row.dtype), {})
+            if not row.median:
+                cells[shape] = "failed"
+                continue
+            part, beside, python = of["copy_fraction"], of["times_headline"], of["times_module"]
+            ratios = [*([f"{part:.0%}"] if part else []), *([f"{beside:.2f}x"] if beside else [])]
+            clock = ["called"] if row.uncaptured else []
+            cells[shape] = f"{milliseconds(row.median)} ({', '.join([*ratios, *clock])})"
+            if row.back_to_back and python:
+                cells.setdefault("python", f"{milliseconds(row.back_to_back)} ({python:.2f}x)")
+    lines = [["call", "what it is", "dtype", *shapes, "called from Python"]]
+    return [
+        *lines,
+        *([*key, *(cells.get(shape, "-") for shape in (*shapes, "python"))] for key, cells in found.items()),
+    ]
+
+
 def escape(text: str) -> str:
     """For a Markdown table or paragraph."""
     return text.replace("|", "\\|").replace("<", "&lt;")
@@ -126,6 +151,14 @@ def markdown(lines: Table, left: int) -> list[str]:
     used = [k for k in range(len(lines[0])) if len(lines) == 1 or any(line[k] != "-" for line in lines[1:])]
     rule = ["---" if k < left else "---:" for k in range(len(lines[0]))]
     return ["| " + " | ".join(escape(line[k]) for k in used) + " |" for line in [lines[0], rule, *lines[1:]]]
+
+
+ABOUT_CALLS = (
+    "ms, forward and backward: kernel time on a GPU (replay of a CUDA graph; where no graph can hold the",
+    "call, it is called). In brackets: the fraction of the copy bandwidth, for the fewest bytes of this",
+    "call; the time beside the headline call of the same neuron, in float32 at the shape of the column.",
+    "Called from Python: with the host's time, at the first shape; beside torch_lif's own module.",
+)
 
 
 def summary(place: str, reports: Sequence[Report]) -> list[str]:
@@ -143,6 +176,9 @@ def summary(place: str, reports: Sequence[Report]) -> list[str]:
     if len(table) > 1:
         lines += ["### Beside other implementations", "", f"{list(PASSES)[-1].replace('+', ' and ').capitalize()}.", ""]
         lines += [*markdown(table, 3), ""]
+    of_calls = [report for report in reports if report.kind == "calls" and report.rows]
+    if of_calls:
+        lines += ["### One layer, called in many ways", "", *ABOUT_CALLS, "", *markdown(calls(of_calls), 3), ""]
     of_networks = [report for report in reports if report.kind == "network" and report.rows]
     if of_networks:
         lines += ["### A training step of a network", "", *markdown(networks(of_networks), 2), ""]
