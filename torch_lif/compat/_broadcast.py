@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .._call import check_input, compute_dtype
+from .._call import check_input, compute_dtype, constants
 
 Value = Tensor | float
 
@@ -57,12 +58,36 @@ def check_range(op: str, name: str, value: Value, *, zero: bool) -> None:
         readable = (
             type(value) in (Tensor, nn.Parameter) and value.device.type == "cpu" and not torch.compiler.is_compiling()
         )
-        lowest = value.detach().min().item() if readable and value.numel() else math.inf
+        lowest: Any = math.inf
+        if readable and value.numel():
+            lowest = value.item() if value.numel() == 1 else value.detach().min().item()
     else:
         lowest = value
     if not (lowest >= 0 if zero else lowest > 0):
         which = "the lowest value of " if isinstance(value, Tensor) and value.dim() else ""
         raise ValueError(f"{op}: {which}{name} is {lowest:g}, expected {'0 or more' if zero else 'above 0'}")
+
+
+def is_constant(value: Tensor) -> bool:
+    """Whether it is a single number on the CPU that takes no part in autograd, so that reading it waits for nothing and
+    cuts nothing off."""
+    return (
+        not value.dim()
+        and value.is_cpu
+        and value.is_floating_point()
+        and type(value) in (Tensor, nn.Parameter)
+        and not (value.requires_grad and torch.is_grad_enabled())
+        and not torch.compiler.is_compiling()
+    )
+
+
+def on_device(value: Tensor, x: Tensor) -> Tensor:
+    """A tensor of no dimension in the dtype that x is computed in, on x's device. A number from the CPU is looked up by
+    its value: a copy to a GPU in each call would take long, and a CUDA graph could not capture it."""
+    compute = compute_dtype(x)
+    if value.dtype == compute and value.device == x.device:
+        return value
+    return constants(x, value.item())[0] if is_constant(value) else value.to(device=x.device, dtype=compute)
 
 
 def converted(op: str, name: str, value: Value, x: Tensor, promote: bool) -> Tensor:
@@ -75,7 +100,7 @@ def converted(op: str, name: str, value: Value, x: Tensor, promote: bool) -> Ten
     check_value(op, name, value)
     compute = compute_dtype(x)
     if not isinstance(value, Tensor):
-        return torch.full((), float(value), dtype=compute, device=x.device)
+        return constants(x, float(value))[0]
     if value.dtype == compute and value.device == x.device:
         return value
     shared = value.dim() == 0
@@ -89,7 +114,7 @@ def converted(op: str, name: str, value: Value, x: Tensor, promote: bool) -> Ten
         if not half and not (promote and (widens or (shared and takes))):
             convert = "convert one of the two with .to(dtype)"
             raise TypeError(f"{op}: {name} is {value.dtype}, expected {compute} with an input of {x.dtype}; {convert}")
-    return value.to(device=x.device, dtype=compute)
+    return on_device(value, x) if shared else value.to(device=x.device, dtype=compute)
 
 
 def aligned(op: str, name: str, value: Value, x: Tensor, shape: Sequence[int], *, promote: bool = False) -> Tensor:

@@ -7,6 +7,7 @@ ones; gradients still go to the computed ones. hxtorch need not be installed. do
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,8 +15,9 @@ import torch
 from torch import Tensor
 
 from .. import functional, reference
+from .._call import compute_dtype, constants
 from ..surrogate import SuperSpike
-from ._broadcast import Value, aligned, check_dt, check_range, check_value, checked_input, expanded
+from ._broadcast import Value, aligned, check_dt, check_range, check_value, checked_input, expanded, is_constant
 
 __all__ = [
     "Unterjubel",
@@ -379,7 +381,10 @@ def _sequences(
             continue
         fitting = "" if name == "input" else f" with batch and neurons of input, {tuple(input.shape)}"
         raise ValueError(f"{op}: {name} has shape {tuple(data.shape)}, expected {order}{fitting}")
-    steps = min(data.shape[time] for data in (input, spikes, cadc) if data is not None)
+    given = [data for data in (input, spikes, cadc) if data is not None]
+    steps = min([data.shape[time] for data in given])
+    if all([data.shape[time] == steps for data in given]):
+        return input, spikes, cadc  # a slice's backward pass would copy the whole gradient
     spikes, cadc = (None if data is None else data.narrow(time, 0, steps) for data in (spikes, cadc))
     return input.narrow(time, 0, steps), spikes, cadc
 
@@ -399,10 +404,26 @@ def _rate(
     """
     check_range(op, name, tau, zero=False)
     if isinstance(tau, Tensor):
+        if tau.dtype == compute_dtype(input) and is_constant(tau):
+            return constants(input, _quotient(dt, tau.item(), tau.dtype))[0]
         return dt / aligned(op, name, tau, input, shape)
     if complement:
-        return 1 - aligned(op, name, 1 - dt / tau, input, shape)
+        return constants(input, _complement(1 - dt / tau, compute_dtype(input)))[0]
     return aligned(op, name, dt / tau, input, shape)
+
+
+@functools.lru_cache(maxsize=256)
+def _quotient(dt: float, tau: float, dtype: torch.dtype) -> float:
+    """dt / tau as PyTorch rounds it for a tensor tau of this dtype."""
+    quotient: float = (dt / torch.tensor(tau, dtype=dtype, device="cpu")).item()
+    return quotient
+
+
+@functools.lru_cache(maxsize=256)
+def _complement(value: float, dtype: torch.dtype) -> float:
+    """1 - value as PyTorch rounds it for a tensor of this dtype."""
+    complement: float = (1 - torch.tensor(value, dtype=dtype, device="cpu")).item()
+    return complement
 
 
 POTENTIALS = {"leak": "leak", "reset": "reset_value", "threshold": "threshold"}

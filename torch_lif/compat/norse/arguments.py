@@ -60,7 +60,7 @@ def parameter(op: str, p: Any, name: str, x: Tensor, shape: Sequence[int], facto
 def initial(op: str, state: Any, names: Sequence[str], p: Any, x: Tensor, shape: Sequence[int]) -> list[Tensor | None]:
     """The states before the first step, of this shape."""
     if state is None:
-        rest = parameter(op, p, "v_leak", x, shape).detach().expand(tuple(shape))
+        rest: Tensor | None = parameter(op, p, "v_leak", x, shape).detach().expand(tuple(shape))
         return [rest if name == "v" else None for name in names]
     missing = [name for name in names if not isinstance(getattr(state, name, None), Tensor)]
     if missing:
@@ -85,6 +85,7 @@ def _fused(op: str, method: str, alpha: float) -> Surrogate:
 _remembered = functools.lru_cache(maxsize=256)(_fused)
 
 METHODS = ("super", "triangle", "heavi_erfc", "heaviside")
+WITHOUT_ALPHA = ("super", "heaviside")
 
 
 def surrogate(op: str, p: Any) -> Surrogate:
@@ -94,6 +95,8 @@ def surrogate(op: str, p: Any) -> Surrogate:
         return method
     if isinstance(method, str) and method in METHODS:
         make = _fused if torch.compiler.is_compiling() else _remembered
+        if method in WITHOUT_ALPHA and isinstance(alpha, Tensor) and alpha.numel() == 1 and not alpha.requires_grad:
+            alpha = 0.0  # not read, because that would wait for a GPU: norse's own alpha is a tensor
         return make(op, method, float(alpha) if is_number(alpha) else constant(op, "alpha", alpha))
     fused = ", ".join(map(repr, METHODS))
     if method in ("tanh", "circ", "adjoint"):
@@ -120,15 +123,11 @@ POTENTIALS = {"leak": "v_leak", "threshold": "v_th", "reset_value": "v_reset"}
 """Names of the kernels' parameters and of norse's fields. A rate is dt times norse's field."""
 
 
-def rates(op: str, p: Any, dt: float, x: Tensor, shape: Sequence[int]) -> dict[str, Any]:
-    return {name: parameter(op, p, theirs, x, shape, dt) for name, theirs in RATES.items()}
-
-
 def lif_parameters(op: str, p: Any, dt: float, x: Tensor, shape: Sequence[int]) -> dict[str, Any]:
     potentials = {name: parameter(op, p, theirs, x, shape) for name, theirs in POTENTIALS.items()}
     return {
         **potentials,
-        **rates(op, p, dt, x, shape),
+        **{name: parameter(op, p, theirs, x, shape, dt) for name, theirs in RATES.items()},
         "synapse_update": "input_first",
         "surrogate": surrogate(op, p),
         "batch_first": False,

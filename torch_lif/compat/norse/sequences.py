@@ -3,57 +3,83 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
 from ... import functional
+from ..._call import call, check_surrogate
+from ...surrogate import Surrogate
 from .._broadcast import check_dt
-from .arguments import check_recurrent, current, initial, lif_parameters, parameter, rates
+from .arguments import check_recurrent, current, initial, lif_parameters, parameter, surrogate
+from .kernels import FACTORED, LI_KIND, LIF_KIND, Kind, fixed_params, numbers
 from .tuples import LIFFeedForwardState, LIFState, LIState
 
-
-def _sequence(op: str, x: Any, state: Any) -> Tensor:
-    """The input as (time, 1, ...): a batch of one whose neurons have the shape of a step, so that everything broadcasts
-    to that shape, as in norse."""
-    return current(op, x, state, 1).unsqueeze(1)
+FULL_ROWS = 64
+"""Where a step's items are rows of a multiple of this many neurons, the kernel takes them as a batch, which saves four
+views; shorter rows are faster as one."""
 
 
-def _states(result: Any) -> list[Tensor]:
-    """v and i of every step if they were recorded, else of the last one."""
-    return [s.squeeze(1) for s in result.records.values()] or [result.state.v[0], result.state.i[0]]
+def _all(
+    kind: Kind, op: str, x: Any, state: Any, p: Any, dt: float, rule: Surrogate | None, record_states: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The output, and v and i of every step with `record_states`, else of the last one."""
+    dt, x = check_dt(op, dt), current(op, x, state, 1)
+    shape, values = x.shape[1:], numbers(kind, p, dt)
+    rows = math.prod(shape[1:]) if len(shape) > 1 else 0
+    # Else the batch is one item whose neurons have the shape of a step, so that everything broadcasts to that shape, as
+    # in norse.
+    is_batch = values is not None and rows and (shape[0] == 1 or not rows % FULL_ROWS)
+    x = x if is_batch else x.unsqueeze(1)
+    params: Sequence[Tensor | None]
+    first: Sequence[Tensor | None]
+    if values is None:
+        given = [parameter(op, p, name, x, shape, dt if name in FACTORED else 1.0) for name in kind.fields]
+        params = (*given, *kind.no_params)
+    else:
+        params = fixed_params(kind, x, values)
+    if state is not None or values is None:
+        first = initial(op, state, ("v", "i"), p, x, shape)
+    else:
+        place = kind.fields.index("v_leak")
+        rest = params[place]
+        # Without a first state a kernel starts at 0, but not at -0.
+        is_zero = not values[place] and math.copysign(1.0, values[place]) > 0
+        first = (None if is_zero or rest is None else rest.expand(shape), None)
+    if not is_batch:
+        first = [None if s is None else s[None] for s in first]
+    out, *found = call(
+        kind.op,
+        (x, *kind.no_inputs),
+        params,
+        (*first, *kind.no_states),
+        kind.options,
+        rule.name if rule else "",
+        rule.values if rule else (),
+        False,
+        0,
+        False,
+        kind.record if record_states else kind.no_record,
+        "",
+    )
+    v, i = ((out, *found[2:]) if rule is None else found[2:]) if record_states else found
+    if is_batch:
+        return out, v, i
+    v, i = (s.squeeze(1) if record_states else s[0] for s in (v, i))
+    return out.squeeze(1), v, i
 
 
 def li_all(op: str, x: Any, state: Any, p: Any, dt: float, record_states: bool = False) -> tuple[Tensor, LIState]:
-    dt, x = check_dt(op, dt), _sequence(op, x, state)
-    shape = x.shape[2:]
-    first = initial(op, state, ("v", "i"), p, x, shape)
-    result = functional.li(
-        x,
-        **rates(op, p, dt, x, shape),
-        leak=parameter(op, p, "v_leak", x, shape),
-        synapse_update="input_first",
-        state=[None if s is None else s[None] for s in first],
-        record=("v", "i") if record_states else (),
-        batch_first=False,
-    )
-    return result[0].squeeze(1), LIState(*_states(result))
+    out, *states = _all(LI_KIND, op, x, state, p, dt, None, record_states)
+    return out, LIState(*states)
 
 
 def lif_all(
     op: str, x: Any, state: Any, p: Any, dt: float, record_states: bool = False
 ) -> tuple[Tensor, LIFFeedForwardState]:
-    dt, x = check_dt(op, dt), _sequence(op, x, state)
-    shape = x.shape[2:]
-    first = initial(op, state, ("v", "i"), p, x, shape)
-    result = functional.euler_lif(
-        x,
-        **lif_parameters(op, p, dt, x, shape),
-        reset_gradient=True,
-        state=[None if s is None else s[None] for s in first],
-        record=("v", "i") if record_states else (),
-    )
-    return result[0].squeeze(1), LIFFeedForwardState(*_states(result))
+    out, *states = _all(LIF_KIND, op, x, state, p, dt, check_surrogate(LIF_KIND.op, surrogate(op, p)), record_states)
+    return out, LIFFeedForwardState(*states)
 
 
 def lif_recurrent_all(

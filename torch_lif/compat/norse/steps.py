@@ -7,73 +7,24 @@ Hence the short cuts: the batch of the step is the kernel's batch, constants are
 
 from __future__ import annotations
 
-import functools
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from ..._call import ORDERS, SYNAPSE_UPDATES, call
+from ..._call import call, constants
 from ...surrogate import Surrogate
 from .._broadcast import check_dt
-from .arguments import POTENTIALS, RATES, check_recurrent, current, field, initial, parameter, surrogate
+from .arguments import check_recurrent, current, field, initial, parameter, surrogate
+from .kernels import DETACHED_KIND, FACTORED, LI_KIND, LIF_KIND, Kind, fixed_params, numbers
 from .sequences import lif_recurrent_all
 from .tuples import LIFFeedForwardState, LIFState, LIState
 
-INPUT_FIRST = float(SYNAPSE_UPDATES.index("input_first"))
 
-
-class _Kind(NamedTuple):
-    """A kernel, and its lists as norse's steps fill them: entries that the steps leave out come after those that they
-    give."""
-
-    op: str
-    fields: tuple[str, ...]
-    """norse's names of the parameters, in the kernel's order."""
-    options: tuple[float, ...]
-    no_inputs: tuple[None, ...]
-    no_params: tuple[None, ...]
-    no_states: tuple[None, ...]
-    no_record: tuple[int, ...]
-
-
-def _kind(op: str, fields: Mapping[str, str], **options: float) -> _Kind:
-    order, count = ORDERS[op], len(fields)
-    assert (order.inputs[0], set(order.params[:count]), order.states[:2]) == ("x", set(fields), ("v", "i"))
-    return _Kind(
-        op,
-        tuple(fields[name] for name in order.params[:count]),
-        tuple(options[name] for name in order.options),
-        (None,) * (len(order.inputs) - 1),
-        (None,) * (len(order.params) - count),
-        (None,) * (len(order.states) - 2),
-        order.no_record,
-    )
-
-
-LI_KIND = _kind("li", {**RATES, "leak": "v_leak"}, synapse_update=INPUT_FIRST)
-LIF_KIND = _kind("euler_lif", {**RATES, **POTENTIALS}, synapse_update=INPUT_FIRST, leaky=1.0, reset_gradient=1.0)
-DETACHED_KIND = _kind("euler_lif", {**RATES, **POTENTIALS}, synapse_update=INPUT_FIRST, leaky=1.0, reset_gradient=0.0)
-FACTORED = frozenset(RATES.values())
-
-
-@functools.lru_cache(maxsize=256)
-def _constants(kind: _Kind, dt: float, dtype: torch.dtype, *numbers: float) -> tuple[Tensor | None, ...]:
-    """The kernel's parameters with these values, on the CPU. They are looked up by value, because a script may write
-    into its own parameters at any time."""
-    # A tensor made in inference mode could not be saved for a backward pass later.
-    with torch.inference_mode(False):
-        made = [torch.tensor(number, dtype=dtype, device="cpu") for number in numbers]
-        given = [dt * t if name in FACTORED else t for name, t in zip(kind.fields, made, strict=True)]
-        return (*given, *kind.no_params)
-
-
-def _simple(kind: _Kind, x: Tensor, v: Any, i: Any, p: Any, dt: float) -> Any:
-    """The kernel's parameters, on the CPU, for what most cells are given: states as they were returned, on x's device,
-    each parameter one number on the CPU, in x's dtype and without gradient. None in every other case, and so for every
-    wrong argument."""
+def _simple(kind: Kind, x: Tensor, v: Any, i: Any, p: Any, dt: float) -> list[float] | None:
+    """The kernel's parameters for what most cells are given: states as they were returned, on x's device, each
+    parameter one number on the CPU without gradient. None in every other case, and so for every wrong argument."""
     dtype, shape = x.dtype, x.shape
     if (
         torch.compiler.is_compiling()
@@ -86,24 +37,11 @@ def _simple(kind: _Kind, x: Tensor, v: Any, i: Any, p: Any, dt: float) -> Any:
         or len(shape) < 2
     ):
         return None
-    numbers = []
-    graph = torch.is_grad_enabled()
-    for name in kind.fields:
-        value = getattr(p, name, None)
-        if not isinstance(value, Tensor) or value.dtype is not dtype or value.dim() or not value.is_cpu:
-            return None
-        if graph and value.requires_grad:
-            return None
-        number = value.item()
-        # 0 and -0 are the same key.
-        if not number and math.copysign(1.0, number) < 0:
-            return None
-        numbers.append(number)
-    return _constants(kind, dt, dtype, *numbers)
+    return numbers(kind, p, dt)
 
 
 def _call(
-    kind: _Kind, x: Tensor, v: Tensor, i: Tensor | None, params: Sequence[Tensor | None], rule: Surrogate | None
+    kind: Kind, x: Tensor, v: Tensor, i: Tensor | None, params: Sequence[Tensor | None], rule: Surrogate | None
 ) -> Sequence[Tensor]:
     """The kernel for one step x of (batch, *neurons): its output, (1, batch, *neurons), and the states."""
     return call(
@@ -122,9 +60,7 @@ def _call(
     )
 
 
-def _any(
-    kind: _Kind, op: str, x: Tensor, v: Any, i: Any, p: Any, dt: float, rule: Surrogate | None
-) -> Sequence[Tensor]:
+def _any(kind: Kind, op: str, x: Tensor, v: Any, i: Any, p: Any, dt: float, rule: Surrogate | None) -> Sequence[Tensor]:
     """The kernel for one step as `_call` runs it, for everything that broadcasts, every device and dtype. With v None,
     v starts at v_leak and i at zero."""
     # The first dimension is the kernel's batch if no parameter has values along it; else the whole step is one item's
@@ -162,32 +98,31 @@ def li_one(op: str, x: Any, state: Any, p: Any, dt: float, checked: bool = False
     """x: the input; `checked`: it has gone through the input weights and need not be checked."""
     dt, x = check_dt(op, dt), x if checked else current(op, x, state, 0)
     v, i = _states(state, p, x)
-    params = _simple(LI_KIND, x, v, i, p, dt)
-    if params is None:
+    values = _simple(LI_KIND, x, v, i, p, dt)
+    if values is None:
         v, i = (None, None) if state is None else initial(op, state, ("v", "i"), None, x, x.shape)
         out, v, i, *_ = _any(LI_KIND, op, x, v, i, p, dt, None)
         # The output is v itself. If they were two tensors, the backward pass would add up their gradients.
         return v if v.dtype is x.dtype else out.squeeze(0), LIState(v, i)
     if x.is_cpu and not torch.is_grad_enabled() and x.numel() < IN_PYTORCH:
-        _, v, i, *_ = _call(LI_KIND, x, v, i, params, None)
+        _, v, i, *_ = _call(LI_KIND, x, v, i, fixed_params(LI_KIND, x, values), None)
         return v, LIState(v, i)
-    # norse's operations. A graph of them takes less time than the kernel's node does for one step; on a GPU they take
-    # the parameters as numbers from the CPU, while the kernel would need a copy of each.
-    rate_mem, rate_syn, leak, _ = params  # no bias
+    # norse's operations. A graph of them takes less time than the kernel's node does for one step.
+    rate_mem, minus_rate_syn, leak = constants(x, values[0], -values[1], values[2])
     j = i + x
     v = (leak - v).add_(j).mul_(rate_mem).add_(v)
-    return v, LIState(v, (j * -rate_syn).add_(j))
+    return v, LIState(v, (j * minus_rate_syn).add_(j))
 
 
 def lif_one(op: str, x: Any, state: Any, p: Any, dt: float) -> tuple[Tensor, LIFFeedForwardState]:
     dt, x, rule = check_dt(op, dt), current(op, x, state, 0), surrogate(op, p)
     v, i = _states(state, p, x)
-    params = _simple(LIF_KIND, x, v, i, p, dt) if x.is_cpu else None
-    if params is None:
+    values = _simple(LIF_KIND, x, v, i, p, dt)
+    if values is None:
         v, i = (None, None) if state is None else initial(op, state, ("v", "i"), None, x, x.shape)
         z, v, i, *_ = _any(LIF_KIND, op, x, v, i, p, dt, rule)
     else:
-        z, v, i, *_ = _call(LIF_KIND, x, v, i, params, rule)
+        z, v, i, *_ = _call(LIF_KIND, x, v, i, fixed_params(LIF_KIND, x, values), rule)
     return z.squeeze(0), LIFFeedForwardState(v, i)
 
 
@@ -250,10 +185,10 @@ def lif_recurrent_one(
         z, v, i = cast(list[Tensor], initial(op, state, ("z", "v", "i"), None, x, x.shape))
         i = i + x
     x, rule = _recurrent_input(z, weights, autapses), surrogate(op, p)
-    params = _simple(DETACHED_KIND, x, v, i, p, dt) if x.is_cpu else None
-    if params is None:
+    values = _simple(DETACHED_KIND, x, v, i, p, dt)
+    if values is None:
         out, v, i, *_ = _any(DETACHED_KIND, op, x, v, i, p, dt, rule)
     else:
-        out, v, i, *_ = _call(DETACHED_KIND, x, v, i, params, rule)
+        out, v, i, *_ = _call(DETACHED_KIND, x, v, i, fixed_params(DETACHED_KIND, x, values), rule)
     out = out.squeeze(0)
     return out, LIFState(out, v, i)

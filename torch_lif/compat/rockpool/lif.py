@@ -5,19 +5,18 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ... import functional
-from ..._call import check_input, check_max_spikes, compute_dtype
+from ..._call import ORDERS, call, check_input, check_max_spikes, check_surrogate, compute_dtype, fixed, recurrent_input
 from ..._check import constant
 from ...neurons.base import check_noise
 from ...neurons.leak import EXPONENTIAL, RANGES, Leak
-from ...neurons.lif import LIFResult
 from .._broadcast import is_number
+from .._capture import hold_first_states
 from .._nir import check_export
 from .module import TorchModule, unwrap, whole_numbers
 from .spikes import MAX_SPIKES, StepPWL, spike_function
@@ -36,6 +35,9 @@ VIEWS = {
     "dash_mem": ("bitshift", "mem"),
     "dash_syn": ("bitshift", "syn"),
 }
+STORED = {own: {which: name for name, (view, which) in VIEWS.items() if view == own} for own in MODES.values()}
+"""The names of the parameters of membrane and synapses, by the view that is stored."""
+ORDER = ORDERS["lif"]
 DEFAULTS = {"tau": 20e-3, "decay": 0.5, "bitshift": 1.0}
 
 
@@ -137,8 +139,9 @@ class _LIFModule(TorchModule):
     def max_spikes_per_dt(self, value: Any) -> None:
         self._max_spikes = check_max_spikes(self.class_name, _constant(self.class_name, "max_spikes", value))
 
-    def _batch(self, x: Any) -> Tensor:
-        """The input as (batch, time, Nin), in the dtype that PyTorch's promotion gives it beside the parameters."""
+    def _batch(self, x: Any, own: torch.dtype) -> Tensor:
+        """The input as (batch, time, Nin), in the dtype that PyTorch's promotion gives it beside the parameters, which
+        are of the dtype `own`."""
         name = self.class_name
         x = check_input(name, x)
         if x.dim() not in (2, 3) or x.shape[-1] not in (1, self.size_in):
@@ -148,15 +151,22 @@ class _LIFModule(TorchModule):
                 "a last dimension of 1 is one channel to every input"
             )
         x = x.unsqueeze(0) if x.dim() == 2 else x
-        dtype = torch.promote_types(x.dtype, self._dtype())
+        dtype = x.dtype if x.dtype == own else torch.promote_types(x.dtype, own)
         # Promotion again: a call in float64 leaves float64 states, and the next call in float32 must not round them.
-        if torch.float64 in [state.dtype for state in self.state().values() if isinstance(state, Tensor)]:
+        if torch.float64 in [state.dtype for state in self._kept(True).values()]:
             dtype = torch.promote_types(dtype, torch.float64)
-        return x.expand(*x.shape[:2], self.size_in).to(dtype)
+        if x.shape[-1] != self.size_in:
+            x = x.expand(*x.shape[:2], self.size_in)
+        return x if x.dtype == dtype else x.to(dtype)
 
-    def _first(self, name: str, x: Tensor) -> Tensor:
-        """The kept state for x's batch; a state without a batch dimension is used for every item."""
-        return self._batched(name, getattr(self, name), self._attributes[name].shape, x).to(compute_dtype(x))
+    def _first(self, name: str, x: Tensor, trailing: tuple[int, ...]) -> Tensor:
+        """The kept state for x's batch, (batch, *trailing). A state without a batch dimension is used for every
+        item."""
+        state, kept, shape = self._value(name), self._attributes[name].shape, (x.shape[0], *trailing)
+        if x.shape[0] != 1 or state.dim() != len(kept):
+            state = self._batched(name, state, kept, x)
+        state = state if state.shape == shape else state.reshape(shape)
+        return state if state.dtype == compute_dtype(x) else state.to(compute_dtype(x))
 
     def _batched(self, name: str, state: Tensor, shape: tuple[int, ...], x: Tensor) -> Tensor:
         if state.dim() == len(shape):
@@ -183,23 +193,25 @@ class _LIFModule(TorchModule):
             states: as they were kept.
             target_shapes: their shapes without the batch. Default: those that they have.
         """
-        x = self._batch(data)
+        x = self._batch(data, self._dtype())
         shapes = target_shapes or (None,) * len(states)
         pairs = zip(states, shapes, strict=True)
         return x, tuple(
             self._batched("a state", s, tuple(s.shape) if shape is None else shape, x).clone() for s, shape in pairs
         )
 
-    def _keep(self, name: str, state: Tensor | None) -> None:
+    def _keep(self, name: str, state: Tensor) -> None:
         """Keeps a state, detached. As in Rockpool only item 0 is kept, without the batch dimension; with
         `keep_batch_state` all items are, unless there is only one."""
-        if state is None or not state.shape[0]:
-            return
-        if self.keep_batch_state and state.shape[0] > 1:
-            self._buffers[name] = state.detach()
-        else:
+        batch, shape = state.shape[0], self._attributes[name].shape
+        state = state.detach() if state.requires_grad else state
+        if batch == 1:
+            self._buffers[name] = state.reshape(shape)
+        elif batch and self.keep_batch_state:
+            self._buffers[name] = state.reshape(batch, *shape)
+        elif batch:
             # A copy, because otherwise the state of the whole batch would be held in memory.
-            self._buffers[name] = state[0].detach().clone() if state.shape[0] > 1 else state[0].detach()
+            self._buffers[name] = state[0].clone().reshape(shape)
 
     def _noise(self, x: Tensor, generator: torch.Generator | None) -> Tensor | None:
         if not self._noise_std:
@@ -213,24 +225,34 @@ class _LIFModule(TorchModule):
     def _fused(
         self,
         x: Tensor,
-        state: tuple[Tensor, ...],
+        state: Mapping[str, Tensor],
         record: tuple[str, ...],
         generator: torch.Generator | None,
-        **parameters: Any,
-    ) -> LIFResult:
-        parameters |= {"bias": self.bias, "threshold": self.threshold}
-        beside: dict[str, Any] = {name: None if p is None else p.to(compute_dtype(x)) for name, p in parameters.items()}
-        return functional.lif(
-            x,
-            **beside,
-            noise=self._noise(x, generator),
-            max_spikes=self._max_spikes,
-            surrogate=self._surrogate,
-            synapses=self._synapses,
-            state=state,
-            record=record if self._record else (),
-            smooth=self._spike_function.smooth,
+        **parameters: Tensor,
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """The output, the states after the last step, the records; named as in `torch_lif.functional.lif`, states and
+        records in its order. Its checks of settings were made when they were set."""
+        parameters |= {"bias": self._value("bias"), "threshold": self._value("threshold")}
+        hold_first_states(self, x, state.values())
+        rule, compute = check_surrogate("lif", self._surrogate), compute_dtype(x)
+        beside = {name: p if p.dtype == compute else p.to(compute) for name, p in parameters.items()}
+        record = record if self._record else ()
+        results = call(
+            "lif",
+            (x, self._noise(x, generator)),
+            tuple(map(beside.get, ORDER.params)),
+            tuple(map(state.get, ORDER.states)),
+            (fixed(self._max_spikes),),
+            rule.name,
+            rule.values,
+            self._spike_function.smooth,
+            self._synapses,
+            True,
+            tuple([int(name in record) for name in ORDER.states]) if record else ORDER.no_record,
+            "",
         )
+        records = dict(zip(record, results[1 + len(state) :], strict=True))
+        return results[0], dict(zip(state, results[1:], strict=False)), records
 
     def extra_repr(self) -> str:
         """For PyTorch's repr, after `to_torch()`."""
@@ -331,11 +353,18 @@ class LIFBaseTorch(_LIFModule):
         if leak is None or name not in VIEWS or VIEWS[name][0] == leak.stored:
             return None
         view, which = VIEWS[name]
-        return leak, view, [own for own, known in VIEWS.items() if known == (leak.stored, which)][0]  # noqa: RUF015 (for torch.compile)
+        return leak, view, STORED[leak.stored][which]
+
+    def _decay(self, which: str) -> Tensor:
+        """The decay per step of the membrane ("mem") or of the synapses ("syn")."""
+        stored = self._leak.stored
+        return self._leak.decay(self._value(STORED[stored][which]), stored, self._dt)
 
     def __getattr__(self, name: str) -> Any:
-        seen = self._seen_leak(name)
-        if seen is not None:
+        parameters = self.__dict__.get("_parameters", {})
+        if name in parameters:
+            return parameters[name]
+        if (seen := self._seen_leak(name)) is not None:
             leak, view, own = seen
             return leak.convert(getattr(self, own), leak.stored, view, self.dt)
         if name == "w_rec" and "_has_rec" in self.__dict__ and not self._has_rec:
@@ -471,41 +500,35 @@ class LIFTorch(LIFBaseTorch):
     def forward(self, input_data: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The spikes only; `evolve`, and calling the module, return states and records too."""
         check_export(self)
-        x = self._batch(input_data)
-        one = self.n_synapses == 1
-
-        def without_axis(t: Tensor) -> Tensor:
-            # The fused loop has an axis of synapses only for two or more.
-            return t.squeeze(-1) if one and t.dim() else t
-
-        def with_axis(t: Tensor) -> Tensor:
-            return t.unsqueeze(-1) if one else t
-
-        state = (self._first("vmem", x), without_axis(self._first("isyn", x)))
-        out, final, records = self._fused(
-            x,
-            (*state, self._first("spikes", x)) if self._has_rec else state,
-            ("v", "i", "recurrent_input") if self._has_rec else ("v", "i"),
-            generator,
-            decay_mem=self.alpha,
-            decay_syn=without_axis(self.beta),
-            w_rec=self.w_rec if self._has_rec else None,
-        )
-        self._keep("vmem", final.v)
-        self._keep("isyn", None if final.i is None else with_axis(final.i))
-        if out.shape[1]:
+        own, neurons, synapses, has_rec = self._dtype(), self.n_neurons, self.n_synapses, self._has_rec
+        x, beta = self._batch(input_data, own), self._decay("syn")
+        # The fused loop has an axis of synapses only for two or more.
+        currents = (neurons,) if synapses == 1 else (neurons, synapses)
+        decays = {
+            "decay_mem": self._decay("mem"),
+            "decay_syn": beta.squeeze(-1) if synapses == 1 and beta.dim() else beta,
+        }
+        state = {"v": self._first("vmem", x, (neurons,)), "i": self._first("isyn", x, currents)}
+        if has_rec:
+            state["spikes"], decays["w_rec"] = self._first("spikes", x, (neurons,)), self._value("w_rec")
+        out, after, records = self._fused(x, state, ("v", "i"), generator, **decays)
+        self._keep("vmem", after["v"])
+        self._keep("isyn", after["i"])
+        if has_rec and out.shape[1]:
+            self._keep("spikes", after["spikes"])
+        elif out.shape[0] and out.shape[1]:
             # A copy, because otherwise the kept state would hold the whole output in memory.
-            kept = out if self.keep_batch_state else out[:1]
-            last = kept[:, -1].to(compute_dtype(x), copy=True) if final.spikes is None else final.spikes
-            self._keep("spikes", last)
-        out = out.to(self._dtype())
+            items: Any = slice(None) if self.keep_batch_state and out.shape[0] > 1 else 0
+            self._buffers["spikes"] = out.detach()[items, -1].to(compute_dtype(x), copy=True)
         if self._record:
-            traces = {"vmem": records["v"], "isyn": with_axis(records["i"])}
-            traces["irec"] = (
-                with_axis(records["recurrent_input"]) if self._has_rec else torch.zeros_like(traces["isyn"])
-            )
-            self._record_dict = {**{name: trace.to(out.dtype) for name, trace in traces.items()}, "spikes": out}
-        return out
+            isyn = records["i"].unsqueeze(-1) if synapses == 1 else records["i"]
+            irec = torch.zeros_like(isyn)
+            if has_rec:
+                irec = recurrent_input(out, state["spikes"], decays["w_rec"], None, synapses, True).reshape(isyn.shape)
+            traces = {"vmem": records["v"], "isyn": isyn, "irec": irec, "spikes": out}
+            self._record_dict = {name: trace.to(own) for name, trace in traces.items()}
+            return self._record_dict["spikes"]
+        return out if out.dtype == own else out.to(own)
 
 
 class LIFNeuronTorch(_LIFModule):
@@ -564,11 +587,13 @@ class LIFNeuronTorch(_LIFModule):
     def forward(self, input_data: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The spikes only; `evolve`, and calling the module, return states and records too."""
         check_export(self)
-        x = self._batch(input_data)
-        decay = EXPONENTIAL.decay_from_tau(self.tau_mem, self.dt)
-        out, final, records = self._fused(x, (self._first("vmem", x),), ("v",), generator, decay_mem=decay)
-        self._keep("vmem", final.v)
-        out = out.to(self._dtype())
+        own = self._dtype()
+        x = self._batch(input_data, own)
+        state = {"v": self._first("vmem", x, (self.n_neurons,))}
+        decay = EXPONENTIAL.decay_from_tau(self._value("tau_mem"), self._dt)
+        out, after, records = self._fused(x, state, ("v",), generator, decay_mem=decay)
+        self._keep("vmem", after["v"])
+        out = out if out.dtype == own else out.to(own)
         if self._record:
-            self._record_dict = {"vmem": records["v"].to(out.dtype), "spikes": out}
+            self._record_dict = {"vmem": records["v"].to(own), "spikes": out}
         return out

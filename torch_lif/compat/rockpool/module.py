@@ -61,13 +61,14 @@ class Attribute(NamedTuple):
     shape: tuple[int, ...] = ()
     initial: Tensor | float | Callable[[tuple[int, ...]], Tensor] | None = None
 
-    def fresh(self) -> Tensor:
+    def fresh(self, device: torch.device | None = None) -> Tensor:
+        """The first value. One number is written on this device, which a CUDA graph can capture."""
         if callable(self.initial):
             return self.initial(self.shape)
         if isinstance(self.initial, Tensor):
             return self.initial
         assert self.initial is not None
-        return torch.full(self.shape, self.initial, dtype=torch.float)
+        return torch.full(self.shape, self.initial, dtype=torch.float, device=device)
 
 
 def whole_numbers(owner: str, shape: Any, most: int) -> tuple[int, ...]:
@@ -341,7 +342,7 @@ class TorchModule(nn.Module):
         # A list, not a generator: torch.compile of PyTorch 2.11 cannot make a dict of one.
         own = TorchModuleParameters(
             [
-                (name, getattr(self, name))
+                (name, self._value(name))
                 for name, attribute in self._attributes.items()
                 if attribute.kind == type_name and (families is None or attribute.family in families)
             ]
@@ -372,7 +373,8 @@ class TorchModule(nn.Module):
 
     def state(self, family: str | Sequence[str] | None = None) -> TorchModuleParameters:
         """A dict of the states kept for the next call, detached from the graph."""
-        return self._get_attribute_family(STATE, family)
+        simple = family is None and not self._modules
+        return TorchModuleParameters(self._kept(True)) if simple else self._get_attribute_family(STATE, family)
 
     def _children_with(self, method: str) -> list[tuple[str, Any]]:
         return [(name, child) for name, child in self._modules.items() if hasattr(child, method)]
@@ -402,9 +404,8 @@ class TorchModule(nn.Module):
         """Sets every state to what it was made with, zeros, in its first shape, for a batch of any size."""
         for name, attribute in self._attributes.items():
             if attribute.kind == STATE:
-                self._buffers[name] = attribute.fresh().to(
-                    dtype=self._dtype(), device=getattr(self, name).device, copy=True
-                )
+                device = self._value(name).device
+                self._buffers[name] = attribute.fresh(device).to(dtype=self._dtype(), device=device, copy=True)
         for _, child in self._children_with("reset_state"):
             child.reset_state()
         return self
@@ -420,11 +421,22 @@ class TorchModule(nn.Module):
             child.reset_parameters()
         return self
 
+    def _value(self, name: str) -> Any:
+        """The attribute, as `getattr` gives it, which takes long to find out where parameters and states are."""
+        value = self._parameters.get(name, self._buffers.get(name))
+        return getattr(self, name) if value is None else value
+
+    def _kept(self, states: bool) -> dict[str, Tensor]:
+        """The registered buffers: the states, or the others."""
+        known = self._attributes
+        own = [name for name in self._buffers if name in known and (known[name].kind == STATE) is states]
+        return {name: t for name in own if (t := self._buffers[name]) is not None}
+
     def _dtype(self) -> torch.dtype:
         """The parameters' dtype: that of everything returned."""
-        own = {**self._parameters, **self._buffers}
-        kept = [own[name] for name, attribute in self._attributes.items() if name in own and attribute.kind != STATE]
-        return functools.reduce(torch.promote_types, [t.dtype for t in kept if t is not None])
+        dtypes = [t.dtype for t in (*self._parameters.values(), *self._kept(False).values()) if t is not None]
+        same = dtypes.count(dtypes[0]) == len(dtypes)
+        return dtypes[0] if same else functools.reduce(torch.promote_types, dtypes)
 
     # PyTorch's own methods that go through parameters(), which here is a dict
 
@@ -522,14 +534,15 @@ class TorchModule(nn.Module):
         Returns:
             output (batch, time, Nout), the kept states, and the records (an empty dict without `record`).
         """
-        self._record = record
+        object.__setattr__(self, "_record", record)  # not by our own __setattr__, which would look up the name
         options = {} if generator is None else {"generator": generator}
         try:
             # By nn.Module's call, not forward alone: that is where hooks run.
             out = nn.Module.__call__(self, input_data, **options)
             return out, self.state(), self._record_dict if record else {}
         finally:
-            self._record, self._record_dict = False, {}
+            object.__setattr__(self, "_record", False)
+            object.__setattr__(self, "_record_dict", {})
 
     def to_torch(self, use_torch_call: bool = True) -> TorchModule:
         """From now on the module has PyTorch's interface: the call returns the output alone, parameters() is an

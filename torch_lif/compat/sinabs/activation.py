@@ -322,13 +322,15 @@ def max_spikes(owner: str, spike_fn: Any) -> float:
     )
 
 
-def reset_arguments(owner: str, reset_fn: Any) -> dict[str, Any]:
-    """A reset as arguments of `torch_lif.functional.alif`; TypeError if the kernel has no such reset."""
+def reset_arguments(owner: str, reset_fn: Any) -> tuple[str, Any]:
+    """A reset as reset and reset_value of `torch_lif.functional.alif`; TypeError if the kernel has no such reset."""
     function = _ours(reset_fn)
     if isinstance(function, MembraneSubtract):
-        return {"reset": "subtract", "reset_value": _plain(function.subtract_value)}
+        return "subtract", _plain(function.subtract_value)
     if isinstance(function, MembraneReset):
-        return {"reset": "value", "reset_value": _plain(function.reset_value)}
+        if function.reset_value is None:
+            raise ValueError(f"{owner}: reset_value of reset_fn is None, expected the value to reset to")
+        return "value", _plain(function.reset_value)
     raise TypeError(
         f"{owner}: reset_fn is {reset_fn!r}, expected MembraneSubtract(...) or MembraneReset(...): the kernel has "
         "no other; "

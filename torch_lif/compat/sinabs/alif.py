@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ... import functional
-from ..._call import compute_dtype
-from .._broadcast import check_value
+from ..._call import ORDERS, POSITIVE, call, check_surrogate, compute_dtype, fixed, parameter, weights
+from ..._check import ANY, Range, flag
+from ...surrogate import Surrogate
+from .._broadcast import check_value, on_device
+from .._capture import hold_first_states
 from .activation import (
     MembraneSubtract,
     SingleExponential,
@@ -21,13 +23,18 @@ from .activation import (
     reset_arguments,
     surrogate_gradient,
 )
-from .paths import Gates, steps_to_reach
+from .paths import LATEST, REACH, Gates
 from .recurrence import check_received, fused_linear
 from .stateful import StatefulLayer
 
 __all__ = ["ALIF", "ALIFRecurrent"]
 
 Value = Tensor | float
+Values = Mapping[str, Tensor | None]
+"""Parameters or states by the names of `torch_lif.functional.alif`."""
+Kernel = tuple[tuple[float, ...], Surrogate]
+"""The kernel's options, in its order, and its surrogate."""
+ORDER = ORDERS["alif"]
 STATES = {"v_mem": "v", "i_syn": "i", "b": "adaptation"}
 """The states by their names here, and in `torch_lif.functional.alif`."""
 
@@ -81,13 +88,12 @@ class ALIF(StatefulLayer):
         v_mem, i_syn (with tau_syn), b, spike_threshold: states, buffers (batch, *neurons). spike_threshold is the
             adaptive threshold for the next step.
         recordings: the states after each step of the last call, by name; empty without record_states.
-        firing_rate: spikes per neuron and step in the last call.
+        firing_rate: spikes per neuron and step in the last call. If they are part of a graph, it is computed when it is
+            read, and until the next call the layer keeps the spikes; they must not be changed in place before.
 
     Raises:
         TypeError, ValueError: an argument of the wrong type or out of range; the message names it.
     """
-
-    firing_rate: Tensor
 
     def __init__(
         self,
@@ -131,8 +137,12 @@ class ALIF(StatefulLayer):
     def _alpha(self, name: str) -> Tensor | None:
         if self.train_alphas:
             return getattr(self, f"alpha_{name}")
-        tau = getattr(self, f"tau_{name}")
-        return None if tau is None else torch.exp(-1 / tau)
+        own = f"tau_{name}"
+        tau = self._parameters.get(own)
+        if tau is None and (tau := getattr(self, own)) is None:
+            return None
+        # The operations of -1 / tau, without PyTorch's code in Python.
+        return torch.exp(tau.reciprocal().neg())
 
     @property
     def alpha_mem_calculated(self) -> Tensor:
@@ -172,66 +182,80 @@ class ALIF(StatefulLayer):
         Raises:
             TypeError, ValueError: input_data, or a parameter beside it, of the wrong type, shape, dtype or device.
         """
-        owner = type(self).__name__
-        x = _sequence(owner, input_data, self.get_buffer("v_mem").dtype)
-        shape = (x.shape[0], *x.shape[2:])
-        if not self.is_state_initialised() or not self.state_has_shape(shape):
+        owner, names = type(self).__name__, self._state_names
+        x = _sequence(owner, input_data, self._buffers)
+        shape = x.shape[:1] + x.shape[2:]
+        if any([self._buffers[name].shape != shape for name in names]):  # type: ignore[union-attr]
             self.init_state_with_shape(shape)
-        adapt_scale, b0 = (
-            _beside(owner, name, value, x)
-            for name, value in (("adapt_scale", self.adapt_scale), ("spike_threshold", self.b0))
-        )
-        reset = reset_arguments(owner, self.reset_fn)
-        arguments: dict[str, Any] = {
-            "decay_mem": _beside(owner, "tau_mem", self.alpha_mem_calculated, x),
-            "decay_adapt": _beside(owner, "tau_adapt", self.alpha_adapt_calculated, x),
-            "decay_syn": _beside(owner, "tau_syn", self.alpha_syn_calculated, x),
-            "adapt_scale": adapt_scale,
-            "threshold": b0,
-            "reset": reset["reset"],
-            "reset_value": _beside(owner, "the reset's value", reset["reset_value"], x),
-            "min_v": _beside(owner, "min_v_mem", self.min_v_mem, x),
-            "norm_input": "state" if self.norm_input and "i_syn" in self._state_names else bool(self.norm_input),
-            "zero_adaptation": self.zero_adaptation,
-            "max_spikes": max_spikes(owner, self.spike_fn),
-            "surrogate": surrogate_gradient(owner, self.surrogate_grad_fn),
-            "threshold_gradient": False,
+        self._forget()
+        reset, reset_value = reset_arguments(owner, self.reset_fn)
+        params: dict[str, Any] = {
+            "decay_mem": _beside(owner, "tau_mem", self._alpha("mem"), x, "decay_mem"),
+            "decay_syn": _beside(owner, "tau_syn", self._alpha("syn"), x, "decay_syn"),
+            "decay_adapt": _beside(owner, "tau_adapt", self._alpha("adapt"), x, "decay_adapt"),
+            "adapt_scale": _beside(owner, "adapt_scale", self.adapt_scale, x, "adapt_scale"),
+            "threshold": _beside(owner, "spike_threshold", self.b0, x, "threshold", POSITIVE),
+            "reset_value": _beside(owner, "the reset's value", reset_value, x, "reset_value"),
+            "min_v": _beside(owner, "min_v_mem", self.min_v_mem, x, "min_v"),
         }
-        gates = Gates(
-            x.shape[1], steps_to_reach(reset == {"reset": "subtract", "reset_value": None}, self._is_recurrent)
-        )
-        before = {
-            STATES[name]: _state(owner, name, value, x) for name, value in self.states().items() if name in STATES
-        }
-        given = gates.put(arguments | before)
-        state = tuple(given.pop(name, None) for name in STATES.values())
-        record = tuple(before) if self.record_states else ()
+        scale, b0 = params["adapt_scale"], params["threshold"]
+        kept = names[:-1]  # without spike_threshold, which follows from b
+        states = {STATES[name]: _state(owner, name, self._buffers[name], x) for name in kept}
+        hold_first_states(self, x, states.values())
+        most = max_spikes(owner, self.spike_fn)
+        norm_input = 2 if self.norm_input and "i_syn" in kept else bool(self.norm_input)
+        zero_adaptation = flag("alif", "zero_adaptation", self.zero_adaptation)
+        options = (norm_input, most != 1, most, reset == "value", zero_adaptation, 0)
+        rule = check_surrogate("alif", surrogate_gradient(owner, self.surrogate_grad_fn))
+        kind = (reset == "subtract" and reset_value is None, self._is_recurrent)
+        gates = Gates(x.shape[1], REACH[kind]) if x.shape[1] < LATEST[kind] and torch.is_grad_enabled() else None
+        if gates is not None:
+            given = gates.put(params | states)
+            params, states = {name: given[name] for name in params}, {name: given[name] for name in states}
 
-        spikes, after, records = self._run(x, given, state, record)
-        gates.watch("spikes", spikes)
-        for name in before:
-            gates.watch(name, after[name])
-            gates.watch(name, records.get(name))
-        names = {own: native for own, native in STATES.items() if native in before}
-        for own, native in names.items():
-            setattr(self, own, after[native])
-        self.spike_threshold = b0 + adapt_scale * after["adaptation"]
-        self.recordings = {own: records[native] for own, native in names.items() if self.record_states}
-        if self.record_states:
-            self.recordings["spike_threshold"] = (
-                b0 + adapt_scale * records["adaptation"].to(after["adaptation"].dtype)
-            ).to(x.dtype)
-        self.firing_rate = spikes.sum() / spikes.numel()
+        record = tuple(states) if self.record_states else ()
+        spikes, after, records = self._run(x, params, states, (tuple(map(fixed, options)), rule), record)
+        if gates is not None:
+            gates.watch("spikes", spikes)
+            for name in states:
+                gates.watch(name, after[name])
+                gates.watch(name, records.get(name))
+        for name in kept:
+            self._buffers[name] = after[STATES[name]]
+        # Two operations, which round as sinabs' do.
+        self._buffers["spike_threshold"] = (after["adaptation"] * scale).add_(b0)
+        if record:
+            self.recordings = {name: records[STATES[name]] for name in kept}
+            adaptation = records["adaptation"].to(after["adaptation"].dtype)
+            self.recordings["spike_threshold"] = (adaptation * scale).add_(b0).to(x.dtype)
+        self._count(spikes)
         return spikes
 
     _is_recurrent = False
 
     def _run(
-        self, x: Tensor, arguments: dict[str, Any], state: Sequence[Tensor | None], record: Sequence[str]
+        self, x: Tensor, params: Values, states: Values, kernel: Kernel, record: Sequence[str]
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """The neurons over a sequence: spikes, states after it, records."""
-        result = functional.alif(x, **arguments, state=state, record=record)
-        return result.spikes, _given(result.state._asdict()), result.records
+        """The neurons over a sequence: spikes, states after it, records. All are named as in
+        `torch_lif.functional.alif`, whose checks of numbers and settings have been made already."""
+        options, rule = kernel
+        results = call(
+            "alif",
+            (x, None),
+            tuple(map(params.get, ORDER.params)),
+            tuple(map(states.get, ORDER.states)),
+            options,
+            rule.name,
+            rule.values,
+            False,
+            int("i" in states),
+            True,
+            tuple([int(name in record) for name in ORDER.states]) if record else ORDER.no_record,
+            "",
+        )
+        names = ORDER.present(params, "i" in states)
+        after, records = results[1 : 1 + len(names)], results[1 + len(names) :]
+        return results[0], dict(zip(names, after, strict=True)), dict(zip(record, records, strict=True))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ALIF:
         # Tensors that are not parameters move with the layer too.
@@ -343,18 +367,19 @@ class ALIFRecurrent(ALIF):
         self._has_warned = False
 
     def _run(
-        self, x: Tensor, arguments: dict[str, Any], state: Sequence[Tensor | None], record: Sequence[str]
+        self, x: Tensor, params: Values, states: Values, kernel: Kernel, record: Sequence[str]
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         linear = fused_linear(type(self).__name__, self.rec_connect, x.shape[0], x.shape[2:])
         if linear is None:
-            return self._run_stepwise(x, arguments, state, record)
+            return self._run_stepwise(x, params, states, kernel, record)
         # Before the second step no spike has come back, so the weights have no part in the graph, as in an eager loop.
         if x.shape[1] > 1:
-            arguments = arguments | {"w_rec": linear.weight.t(), "b_rec": linear.bias}
-        return super()._run(x, arguments, state, record)
+            w_rec, b_rec = weights("alif", "w_rec", linear.weight.t(), x), weights("alif", "b_rec", linear.bias, x)
+            params = {**params, "w_rec": w_rec, "b_rec": b_rec}
+        return super()._run(x, params, states, kernel, record)
 
     def _run_stepwise(
-        self, x: Tensor, arguments: dict[str, Any], state: Sequence[Tensor | None], record: Sequence[str]
+        self, x: Tensor, params: Values, states: Values, kernel: Kernel, record: Sequence[str]
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         owner = type(self).__name__
         if not self._has_warned:
@@ -365,7 +390,9 @@ class ALIFRecurrent(ALIF):
                 stacklevel=6,
             )
             self._has_warned = True
-        after = _given(dict(zip(STATES.values(), state, strict=True)))
+        if not x.shape[1]:
+            return super()._run(x, params, states, kernel, record)
+        after: Any = states
         steps: list[Tensor] = []
         records: dict[str, list[Tensor]] = {name: [] for name in record}
         received: Tensor | None = None
@@ -375,29 +402,20 @@ class ALIFRecurrent(ALIF):
                 raise TypeError(
                     f"{owner}: rec_connect gives {total.dtype} values, expected {x.dtype} with input_data of {x.dtype}"
                 )
-            result = functional.alif(
-                total.unsqueeze(1), **arguments, state=tuple(after.get(name) for name in STATES.values())
-            )
-            after = _given(result.state._asdict())
-            spikes = result.spikes.squeeze(1)
+            out, after, _ = super()._run(total.unsqueeze(1), params, after, kernel, ())
+            spikes = out.squeeze(1)
             # Called after the last step too, where its result is not used, so that a module that draws or counts does
             # so as in sinabs.
             received = check_received(owner, self.rec_connect(spikes), x.shape[0], x.shape[2:])
             steps.append(spikes)
             for name, trace in records.items():
                 trace.append(after[name].to(x.dtype))
-        if not steps:
-            return super()._run(x, arguments, state, record)
         stacked = {name: torch.stack(trace, 1) for name, trace in records.items()}
         return torch.stack(steps, 1), after, stacked
 
     @property
     def _param_dict(self) -> dict[str, Any]:
         return super()._param_dict | {"rec_connect": self.rec_connect}
-
-
-def _given(states: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
-    return {name: value for name, value in states.items() if value is not None}
 
 
 def _number(owner: str, name: str, value: Any) -> Value:
@@ -415,9 +433,8 @@ def _time_constant(owner: str, name: str, value: Any) -> Tensor:
     return tau
 
 
-def _sequence(owner: str, x: Any, dtype: torch.dtype) -> Tensor:
-    """The input. Spikes as booleans or integers are converted to this dtype, that of the states to which they are
-    added."""
+def _sequence(owner: str, x: Any, states: Mapping[str, Any]) -> Tensor:
+    """The input. Spikes as booleans or integers are converted to the dtype of the states, to which they are added."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{owner}: input_data is a {type(x).__name__}, expected a tensor")
     if x.dim() < 2:
@@ -426,7 +443,7 @@ def _sequence(owner: str, x: Any, dtype: torch.dtype) -> Tensor:
         raise TypeError(
             f"{owner}: input_data is {x.dtype}, expected real values; take input_data.real, or its magnitude"
         )
-    return x if x.is_floating_point() else x.to(dtype)
+    return x if x.is_floating_point() else x.to(states["v_mem"].dtype)
 
 
 def _widened(value: Tensor, x: Tensor) -> Tensor:
@@ -435,28 +452,30 @@ def _widened(value: Tensor, x: Tensor) -> Tensor:
     return value.to(target) if value.is_floating_point() and value.element_size() < target.itemsize else value
 
 
-def _beside(owner: str, name: str, value: Any, x: Tensor) -> Any:
+def _beside(owner: str, name: str, value: Any, x: Tensor, native: str, within: Range = ANY) -> Tensor | None:
     """A parameter with as many dimensions as the neurons, by PyTorch's rules: it broadcasts from the last dimension on,
-    and a tensor of no dimension takes the device and dtype of x. A number stays a number."""
+    and a number, or a tensor of no dimension, takes the device and dtype of x. `native`, `within`: the kernel's name of
+    the parameter, and the range of a number."""
     if not isinstance(value, Tensor):
-        return value
-    neurons = x.shape[2:]
-    sizes = list(value.shape)
+        return parameter("alif", native, value, x, within)
+    if not value.dim():
+        return on_device(value, x)
+    neurons, sizes = x.shape[2:], value.shape
     while len(sizes) > len(neurons) and sizes[0] == 1:
-        del sizes[0]
-    sizes = [1] * (len(neurons) - len(sizes)) + sizes if sizes else []
-    if sizes and not (len(sizes) == len(neurons) and all(n in (1, m) for n, m in zip(sizes, neurons, strict=True))):
+        sizes = sizes[1:]
+    shape = (1,) * (len(neurons) - len(sizes)) + tuple(sizes) if sizes else ()
+    if sizes and not (len(shape) == len(neurons) and all(n in (1, m) for n, m in zip(shape, neurons, strict=True))):
         raise ValueError(
             f"{owner}: {name} has shape {tuple(value.shape)}, expected one that broadcasts against "
             f"{tuple(neurons)}, the "
             f"neurons of input_data of shape {tuple(x.shape)}"
         )
-    if not sizes:
-        return value.reshape(()).to(device=x.device, dtype=compute_dtype(x))
-    return _widened(value.reshape(sizes), x)
+    if value.shape != shape:
+        value = value.reshape(shape)
+    return _widened(value, x) if shape else on_device(value, x)
 
 
-def _state(owner: str, name: str, value: Tensor, x: Tensor) -> Tensor:
+def _state(owner: str, name: str, value: Any, x: Tensor) -> Tensor:
     if value.device != x.device:
         raise ValueError(
             f"{owner}: the state {name} is on {value.device} but input_data is on {x.device}; move the layer with "

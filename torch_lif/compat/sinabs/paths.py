@@ -20,7 +20,7 @@ COUNTED = ("spikes", "v", "adaptation")
 zeros."""
 
 
-def steps_to_reach(threshold_resets: bool, recurrent: bool) -> dict[str, dict[str, float]]:
+def _steps_to_reach(threshold_resets: bool, recurrent: bool) -> dict[str, dict[str, float]]:
     """How many time steps it takes until an output depends on an argument. A dependence on the threshold comes through
     the reset, because a surrogate gives the threshold no gradient. An output that does not exist never depends on
     anything."""
@@ -37,6 +37,19 @@ def steps_to_reach(threshold_resets: bool, recurrent: bool) -> dict[str, dict[st
         "decay_adapt": late(2, 3, 1, 4) if threshold_resets else {"adaptation": 1},
         "adaptation": late(1, 2, 1, 3) if threshold_resets else {"adaptation": 1},
     }
+
+
+Reach = Mapping[str, Mapping[str, float]]
+REACH: dict[tuple[bool, bool], Reach] = {
+    (resets, recurrent): _steps_to_reach(resets, recurrent) for resets in (False, True) for recurrent in (False, True)
+}
+"""By whether the threshold resets, and whether there is recurrence: how many steps it takes until an output depends on
+an argument."""
+LATEST = {
+    key: max(steps.get(output, math.inf) for steps in reach.values() for output in COUNTED)
+    for key, reach in REACH.items()
+}
+"""How many steps it takes until every output that counts depends on every argument. From there on no gate is needed."""
 
 
 class _Gate(torch.autograd.Function):
@@ -56,7 +69,7 @@ class _Gate(torch.autograd.Function):
 class Gates:
     """The gates of one call of `steps` time steps."""
 
-    def __init__(self, steps: int, reach: Mapping[str, Mapping[str, float]]) -> None:
+    def __init__(self, steps: int, reach: Reach) -> None:
         self.steps, self.reach = steps, reach
         self.reached: set[str] = set()
         self.used = False
