@@ -136,8 +136,8 @@ def _li(label: str, inputs: tuple[str, ...] = (), more: Sequence[str] = (), **op
 
 
 CASES = [
-    *(_lif(synapses) for synapses in (0, 1, 2, 3)),
-    *(_lif(synapses, recurrent=True) for synapses in (0, 1, 2, 3)),
+    *(_lif(synapses) for synapses in (0, 1, 2, 3, 5, 9)),
+    *(_lif(synapses, recurrent=True) for synapses in (0, 1, 2, 3, 9)),
     _alif("alif", False),
     _alif(
         "alif-synapse",

@@ -162,30 +162,30 @@ enum { COMMON_OPTIONS = 0 NEURON_COMMON(COUNT_OPTION, COUNT_NOTHING) };
 /* The inputs of step k. Those that a bare call leaves out are constants: adding -0 changes nothing,
  * so the compiler drops it. */
 LIF_FN void load_inputs(struct inputs *in, const struct row *r, int64_t n, int k, int common) {
-#if LIF_SYNAPSES < 9
-  LIF_UNROLLED for (int j = 0; j < INPUT_ROWS;
-                    j++) if (common == BARE &&
-                             (input_slots[j].kind & LIF_OPTIONAL))((real *)in)[j] = REAL(-0.0);
-  else
-#else
-  (void)common;
-  for (int j = 0; j < INPUT_ROWS; j++)
-#endif
+  LIF_UNROLLED for (int j = 0; j < INPUT_ROWS; j++) {
+    if (LIF_SYNAPSES < LIF_MANY && common == BARE && (input_slots[j].kind & LIF_OPTIONAL))
+      ((real *)in)[j] = REAL(-0.0);
+    else
       load(in, input_slots[j], j, r->inputs[j].at + k * r->inputs[j].step, n, r->S);
+  }
 }
 
 /* The adjoint of the recurrent input is that of x, and the neuron does not write it. */
 LIF_FN void bind_g_inputs(struct inputs *g_in, const struct row *r, int64_t n, int k) {
-  LIF_UNROLLED for (int j = 0; j < INPUT_ROWS; j++) if (!(input_slots[j].kind & LIF_OF_RECURRENCE))
-      bind(g_in, input_slots[j], r->g_inputs[j].at + k * r->g_inputs[j].step, n, r->S);
+  LIF_UNROLLED for (int j = 0; j < INPUT_ROWS; j++) {
+    if (input_slots[j].kind & LIF_OF_RECURRENCE) continue;
+    bind(g_in, input_slots[j], r->g_inputs[j].at + k * r->g_inputs[j].step, n, r->S);
+  }
 }
 
 LIF_FN void store_g_inputs(const struct inputs *g_in, const struct row *r, int64_t n, int k,
                            int common) {
-  LIF_UNROLLED for (int j = 0; j < INPUT_ROWS;
-                    j++) if (!(input_slots[j].kind & LIF_OF_RECURRENCE) &&
-                             !(common == BARE && (input_slots[j].kind & LIF_OPTIONAL)))
-      store(g_in, input_slots[j], j, r->g_inputs[j].at + k * r->g_inputs[j].step, n);
+  LIF_UNROLLED for (int j = 0; j < INPUT_ROWS; j++) {
+    if (input_slots[j].kind &
+        (common == BARE ? LIF_OF_RECURRENCE | LIF_OPTIONAL : LIF_OF_RECURRENCE))
+      continue;
+    store(g_in, input_slots[j], j, r->g_inputs[j].at + k * r->g_inputs[j].step, n);
+  }
 }
 
 /* Adds to the adjoints of the state after step k what comes from the records of that state. */
@@ -372,7 +372,8 @@ static void make_slopes(const struct row *row, int steps) { (void)row, (void)ste
  *   wanted     of enum wanted
  *   few        as in struct options
  *   surrogate  as in struct options; or MASK: the mask is enough; or AT_HAND: slopes are made
- * before; or NONE: the variant is not compiled gradients  whether parameters have gradients, or ANY
+ * before gradients  whether parameters have gradients, or ANY
+ *
  * Of the variants in a list that fit a call the first is taken. The last fits every call of one
  * step. It is not vectorised, because hardly anybody waits for it.
  *
