@@ -206,16 +206,21 @@ static int launch_any(const lif_args *a, lif_stream on, bool backward) {
   lif_cuda_note_way((ring ? LIF_WAY_RING : 0) | (common ? LIF_WAY_COMMON : 0) |
                         (ring && pieces ? LIF_WAY_PIECES : 0) | (a->mask.data ? LIF_WAY_MASK : 0),
                     backward);
-  if constexpr (HAS_COMMON) {
+  if constexpr (LIF_SYNAPSES < LIF_MANY) {
     const int wide_row = neurons_of<WIDE>;
-    const bool wide = a->B * ((a->N + wide_row - 1) / wide_row) >= 2 * this_gpu()->multiprocessors;
-    if (common && wide && a->T > 0 && a->T <= SHORT_STEPS)
-      return launch<true, true, SHORT>(a, on, sources, backward);
-    if (common && wide) return launch<true, true, WIDE>(a, on, sources, backward);
-    if (common) return launch<true, true, NARROW>(a, on, sources, backward);
-  }
-  if constexpr (LIF_SYNAPSES < LIF_MANY)
+    const bool wide =
+        ring && a->B * ((a->N + wide_row - 1) / wide_row) >= 2 * this_gpu()->multiprocessors;
+    if constexpr (HAS_COMMON) {
+      if (common && wide && a->T > 0 && a->T <= SHORT_STEPS)
+        return launch<true, true, SHORT>(a, on, sources, backward);
+      if (common && wide) return launch<true, true, WIDE>(a, on, sources, backward);
+      if (common) return launch<true, true, NARROW>(a, on, sources, backward);
+    }
+    if constexpr (LIF_SYNAPSES > 2) /* so many registers that copying warps had better have few */
+      if (wide && share_launch(a, backward, neurons_of<WIDE>, sources.values).stages > 0)
+        return launch<true, false, WIDE>(a, on, sources, backward);
     if (ring) return launch<true, false, NARROW>(a, on, sources, backward);
+  }
   return launch<false, false, NARROW>(a, on, sources, backward);
 }
 

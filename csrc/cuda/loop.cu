@@ -33,17 +33,17 @@ constexpr int steps_of_chunk = MASK && LAYOUT == NARROW ? (int)LIF_MASK_STEPS : 
 /* Blocks that a multiprocessor must have registers for: many neurons wait for memory, few for
  * themselves, and what is not the common case needs more registers. */
 template <bool COMMON, int LAYOUT>
-constexpr int forward_blocks = LAYOUT == SHORT    ? 8
-                               : LAYOUT == WIDE   ? 6
-                               : COMMON           ? 1
-                               : LIF_SYNAPSES > 2 ? 3
-                                                  : 5;
+constexpr int forward_blocks = LIF_SYNAPSES > 2  ? (LAYOUT == WIDE ? 2 : 1)
+                               : LAYOUT == SHORT ? 8
+                               : LAYOUT == WIDE  ? 6
+                               : COMMON          ? 1
+                                                 : 5;
 template <bool COMMON, int LAYOUT>
-constexpr int backward_blocks = LAYOUT == SHORT    ? 5
-                                : LAYOUT == WIDE   ? 4
-                                : COMMON           ? 1
-                                : LIF_SYNAPSES > 2 ? 3
-                                                   : 4;
+constexpr int backward_blocks = LIF_SYNAPSES > 2  ? (LAYOUT == WIDE ? 2 : 1)
+                                : LAYOUT == SHORT ? 5
+                                : LAYOUT == WIDE  ? 4
+                                : COMMON          ? 1
+                                                  : 4;
 
 template <int value_>
 struct constant {
@@ -390,7 +390,9 @@ __global__ void __launch_bounds__(threads_of<LAYOUT>, backward_blocks<COMMON, LA
   constexpr int CONSTANT_VALUES = stash_values<GRADIENTS>(LIF_SYNAPSES);
   constexpr bool IN_REGISTERS =
       (SURROGATE != ANY || !GRADIENTS) &&
-      CHUNK * CONSTANT_VALUES + (GRADIENTS ? 2 * PARAM_COUNT : 0) <= (COMMON ? 42 : 20);
+      CHUNK * CONSTANT_VALUES + (GRADIENTS ? 2 * PARAM_COUNT : 0) <= (COMMON             ? 42
+                                                                      : LIF_SYNAPSES > 2 ? 0
+                                                                                         : 20);
   constexpr int GROUP = IN_REGISTERS ? 8 : 4;
   const int S = layer_synapses(a.S), computed = computed_synapses(S);
   const int values = stash_values<GRADIENTS>(S);

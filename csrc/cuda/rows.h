@@ -169,6 +169,12 @@ struct ring {
     return (stored *)(memory + stage * stage_bytes + MASK_ROW) + (step * values + value) * NEURONS;
   }
 
+  /* Copying warps at work. A warp tells the rounds of a stage apart by their parity alone. With a
+   * single stage the next but one round would look to it like the one before. */
+  __device__ __forceinline__ int copiers() const {
+    return COPIERS == 1 || stages == 1 ? 1 : COPIERS;
+  }
+
   __device__ __forceinline__ void advance() {
     if (++stage == stages) {
       stage = 0;
@@ -338,7 +344,7 @@ struct ring {
           __threadfence_block(); /* for what came through registers */
         barrier_arrive_copied(&all->full[stage]);
       }
-      turn = turn + 1 < COPIERS ? turn + 1 : 0;
+      turn = turn > 0 ? turn - 1 : copiers() - 1;
 #pragma unroll
       for (int k = 0; k < COUNT; k++) from[k] += direction * STEPS * common[k]->t;
     }
@@ -352,7 +358,8 @@ struct ring {
                                          const place<NEURONS> &at, bool backward) {
     open(at.walking);
     if (threadIdx.x < NEURONS) return (int)threadIdx.x >= at.walking;
-    turn = (COPIERS - (int)(threadIdx.x - NEURONS) / 32) % COPIERS;
+    turn = (int)(threadIdx.x - NEURONS) / 32;
+    if (turn >= copiers()) return true;
     for (int64_t b = at.b; b < at.end; b += at.apart)
       feed<COMMON>(a, sources, common, at, b, backward);
     return true;
