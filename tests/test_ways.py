@@ -1,5 +1,6 @@
-"""Which way a call takes on a GPU. Every ordinary call goes through the ring, and the headline calls take the kernels
-of the common case: if they did not, other tests would compare the general kernels with themselves."""
+"""Which way a call takes. On a GPU every ordinary call goes through the ring, on the CPU its steps are taken in blocks,
+and the headline calls take what is compiled for the common case: if they did not, other tests would compare the general
+kernels with themselves."""
 
 import pytest
 import torch
@@ -12,11 +13,12 @@ RING, COMMON, PIECES, MASK = "ring", "common", "pieces", "mask"
 FAST = {RING, COMMON, PIECES, MASK}
 GENERAL = FAST - {COMMON}
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+BLOCKS, OPTIONS, BARE = "blocks", "options", "bare"
+COMMON_ON_CPU = {BLOCKS, OPTIONS, BARE, MASK}
 
 
-def x_of(*shape, dtype=torch.float32):
-    return torch.rand(*shape, device="cuda", dtype=dtype).requires_grad_()
+def x_of(*shape, dtype=torch.float32, device="cuda"):
+    return torch.rand(*shape, device=device, dtype=dtype).requires_grad_()
 
 
 def lif_of(x, **options):
@@ -62,11 +64,47 @@ WAYS = {
 }
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", WAYS)
-def test_the_way_of(name):
+def test_the_way_on_a_gpu(name):
     call, loss, forward, backward = WAYS[name]
     result = call()
     assert _C.cuda_way(backward=False) == forward
     loss(result).backward()
     torch.cuda.synchronize()
     assert _C.cuda_way(backward=True) == backward
+
+
+def cpu(*shape, **options):
+    return lif_of(x_of(*shape, dtype=options.pop("dtype", torch.float32), device="cpu"), **options)
+
+
+CPU_WAYS = {
+    "x alone": (lambda: cpu(B, T, N), dense, COMMON_ON_CPU, COMMON_ON_CPU),
+    "a synapse": (lambda: cpu(B, T, N, decay_syn=0.8), dense, COMMON_ON_CPU, COMMON_ON_CPU),
+    "the sum as loss": (lambda: cpu(B, T, N), total, COMMON_ON_CPU, COMMON_ON_CPU),
+    "N + 1": (lambda: cpu(B, T, N + 1), dense, COMMON_ON_CPU, COMMON_ON_CPU),
+    "bfloat16": (lambda: cpu(B, T, N, dtype=torch.bfloat16), dense, COMMON_ON_CPU, COMMON_ON_CPU),
+    "another surrogate": (
+        lambda: cpu(B, T, N, surrogate=lif.ATan()),
+        dense,
+        COMMON_ON_CPU - {MASK},
+        COMMON_ON_CPU - {MASK},
+    ),
+    "noise": (lambda: cpu(B, T, N, noise=torch.rand(B, T, N)), dense, {BLOCKS, MASK}, {BLOCKS, MASK}),
+    "a record": (lambda: cpu(B, T, N, record=("v",)), recorded, COMMON_ON_CPU, {BLOCKS, MASK}),
+    "three synapses": (lambda: cpu(B, T, 3 * N, decay_syn=0.8, synapses=3), dense, {BLOCKS, MASK}, {BLOCKS, MASK}),
+    "twelve synapses": (lambda: cpu(B, T, 12 * N, decay_syn=0.8, synapses=12), dense, {MASK}, {MASK}),
+    "recurrence": (lambda: cpu(B, T, N, w_rec=torch.zeros(N, N)), dense, set(), set()),
+}
+
+
+@pytest.mark.parametrize("name", CPU_WAYS)
+def test_the_way_on_a_cpu(name):
+    if _C.instruction_set() == "baseline":
+        pytest.skip("the common case is not compiled for it")
+    call, loss, forward, backward = CPU_WAYS[name]
+    result = call()
+    assert _C.cpu_way(backward=False) == forward
+    loss(result).backward()
+    assert _C.cpu_way(backward=True) == backward

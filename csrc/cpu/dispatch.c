@@ -65,6 +65,16 @@ const struct lif_cpu_kernels *lif_find_cpu_kernels(int index, int S, int is_doub
   return loop < 0 ? NULL : kernels[loop][isa_index()][is_double];
 }
 
+static int last_way[2] = {-1, -1};
+
+void lif_cpu_note_way(int way, int backward) {
+  __atomic_store_n(&last_way[backward != 0], way, __ATOMIC_RELAXED);
+}
+
+int lif_cpu_last_way(int backward) {
+  return __atomic_load_n(&last_way[backward != 0], __ATOMIC_RELAXED);
+}
+
 int lif_choose_tile(const struct lif_args *a, int threads) {
   if (a->recurrence.weights) return (int)a->N; /* every neuron may reach every other */
   const int64_t widest = a->S > 1 ? a->S : 1;

@@ -15,6 +15,17 @@ struct lif_cpu_kernels {
   int (*backward)(const struct lif_args *a, int64_t begin, int64_t end);
 };
 
+/* Which way the last tile took, for tests: bits. */
+enum {
+  LIF_CPU_BLOCKS = 1,  /* several steps at a time */
+  LIF_CPU_OPTIONS = 2, /* the options of the neuron's common case as constants */
+  LIF_CPU_BARE = 4,    /* and nothing but x was given */
+  LIF_CPU_MASK = 8
+};
+void lif_cpu_note_way(int way, int backward);
+/* Of the last tile forward or backward in this process; -1: there was none. */
+int lif_cpu_last_way(int backward);
+
 #define LIF_CPU_KERNELS_(neuron, synapses, bits, isa) lif_cpu_##neuron##_##synapses##_##bits##_##isa
 #define LIF_CPU_KERNELS(neuron, synapses, bits, isa) LIF_CPU_KERNELS_(neuron, synapses, bits, isa)
 

@@ -409,6 +409,8 @@ static void forward_tile(struct tile *tile) {
   struct forward_choice choice = choose_forward(tile, recorded ? STATES
                                                       : masked ? AND_MASK
                                                                : OUTPUT);
+  note_way(choice.block ? BLOCK : 1, (choice.block ? choice.block : choice.single)->common, masked,
+           0);
   int parity = 0;
   real *state = tile->states[0];
   read_states(tile, a->first_state, 0, state);
@@ -520,6 +522,7 @@ static void backward_tile(struct tile *tile) {
                                 *block = may_block(a) ? find_backward(BLOCK, common, usual,
                                                                       surrogate, gradients)
                                                       : NULL;
+  note_way(block ? BLOCK : 1, (block ? block : single)->common, surrogate == MASK, 1);
   if (gradients) memset(r->g_params, 0, (size_t)(r->pitch * PARAM_ROWS) * sizeof(real));
   read_states(tile, a->grad_last_state, 0, r->next);
   read_spikes(tile, a->grad_last_state);

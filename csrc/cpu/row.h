@@ -541,6 +541,14 @@ static const struct backward_variant *find_backward(int steps, int common, int u
   return NULL;
 }
 
+/* Notes for tests what a tile's variant is compiled for. */
+static void note_way(int steps, int common, int masked, int backward) {
+  lif_cpu_note_way((steps == BLOCK ? LIF_CPU_BLOCKS : 0) |
+                       (common >= OPTIONS ? LIF_CPU_OPTIONS : 0) |
+                       (common == BARE ? LIF_CPU_BARE : 0) | (masked ? LIF_CPU_MASK : 0),
+                   backward);
+}
+
 /* The variants for a tile's steps forward; `block` is NULL if they are taken one by one. */
 struct forward_choice {
   const struct forward_variant *single, *block, *few_block;

@@ -92,16 +92,27 @@ static py::dict surrogates() {
   return all;
 }
 
-#ifdef LIF_CUDA
-static py::object cuda_way(bool backward) {
-  const int way = lif_cuda_last_way(backward);
+static py::object words_of(int way, const std::vector<std::pair<int, const char *>> &names) {
   if (way < 0) return py::none();
   py::set words;
-  if (way & LIF_WAY_RING) words.add("ring");
-  if (way & LIF_WAY_COMMON) words.add("common");
-  if (way & LIF_WAY_PIECES) words.add("pieces");
-  if (way & LIF_WAY_MASK) words.add("mask");
+  for (const auto &[bit, name] : names)
+    if (way & bit) words.add(name);
   return words;
+}
+
+static py::object cpu_way(bool backward) {
+  return words_of(lif_cpu_last_way(backward), {{LIF_CPU_BLOCKS, "blocks"},
+                                               {LIF_CPU_OPTIONS, "options"},
+                                               {LIF_CPU_BARE, "bare"},
+                                               {LIF_CPU_MASK, "mask"}});
+}
+
+#ifdef LIF_CUDA
+static py::object cuda_way(bool backward) {
+  return words_of(lif_cuda_last_way(backward), {{LIF_WAY_RING, "ring"},
+                                                {LIF_WAY_COMMON, "common"},
+                                                {LIF_WAY_PIECES, "pieces"},
+                                                {LIF_WAY_MASK, "mask"}});
 }
 #endif
 
@@ -119,6 +130,11 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
         "Those that were built and that this processor has, ascending.");
   m.def("set_instruction_set", &set_instruction_set,
         "Use another instruction set from now on; ValueError if there is none of this name.");
+  m.def(
+      "cpu_way", &cpu_way, py::arg("backward"),
+      "For tests: what the loop over the last tile on the CPU was compiled for, a set of words out "
+      "of blocks (of time steps), options (of the common case), bare, mask; None if there was "
+      "none.");
 #ifdef LIF_CUDA
   m.def("cuda_way", &cuda_way, py::arg("backward"),
         "For tests: which way the last launch on a GPU took, a set of words out of ring, common, "
