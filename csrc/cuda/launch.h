@@ -107,7 +107,8 @@ static int stage_bytes(const lif_args *a, bool backward, int neurons, int values
 
 static int stashed_reals(const lif_args *a, bool backward) {
   if (!backward || a->mask.data) return 0;
-  const int steps = a->T < CHUNK ? (int)a->T : (int)CHUNK;
+  const int64_t T = a->recurrence.weights ? 1 : a->T; /* a launch per step */
+  const int steps = T < CHUNK ? (int)T : (int)CHUNK;
   const int values =
       a->options.param_gradients ? stash_values<true>(a->S) : stash_values<false>(a->S);
   return steps * values;
