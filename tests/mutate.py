@@ -136,7 +136,7 @@ MUTATIONS = [
         "row_offset(&tile->a->mask, t / LIF_MASK_STEPS,",
         "row_offset(&tile->a->mask, (t + 1) / LIF_MASK_STEPS,",
     ),
-    M("cpu/row.h", "((real *)g)[j] += from[n];", "((real *)g)[j] = from[n];"),
+    M("cpu/row.h", "*number_at(g, j) += from[n];", "*number_at(g, j) = from[n];"),
     M("cpu/loop.c", "(const real *)rec->bias, sums);", "NULL, sums);"),
     M("cpu/loop.c", "r->out.at[n] + tile->spikes[n]", "r->out.at[n]"),
     M("cpu/loop.c", "tile.b = a->T < SHORT_SEQUENCE ? task % a->B : task / tiles;", "tile.b = task % a->B;"),

@@ -85,6 +85,49 @@ def test_channels_last_is_kept(case, device):
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("order", [[0, 2, 1], [2, 0, 1]])
+def test_time_last_with_many_neurons(case, order, device):
+    """More neurons than a block of a GPU has, and steps beyond its last whole chunk."""
+    arguments = make(case, T=53, B=2, neurons=150, device=device, seed=1)
+    same_as_contiguous(case, arguments, {"x": in_memory_order(arguments["x"], order)})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("synapses", [1, 2, 3, 4, 7, 8])
+@pytest.mark.parametrize("memory", ["mask", "recompute"])
+def test_memory_orders_in_every_dtype(synapses, dtype, memory, device):
+    """The same with records of every synapse and a gradient as strided as x."""
+    B, T, N = 2, 53, 150
+    torch.manual_seed(synapses)
+    x = torch.rand(B, T, N * synapses, device=device).to(dtype)
+    decay = torch.linspace(0.6, 0.9, synapses, dtype=torch.float64 if dtype == torch.float64 else torch.float32)
+    weights = [torch.rand(B, T, n, device=device).to(dtype) for n in (N, N * synapses)]
+
+    def run(order):
+        x_of, spikes_of, i_of = (in_memory_order(t, order) for t in (x, *weights))
+        i_of = i_of.unflatten(2, (N, synapses)) if synapses > 1 else i_of
+        x_of = x_of.detach().requires_grad_()
+        out = lif.functional.lif(
+            x_of,
+            decay_mem=0.9,
+            decay_syn=decay.reshape((1, synapses) if synapses > 1 else ()).to(device),
+            synapses=synapses,
+            threshold=float(synapses),
+            surrogate=lif.StepPWL(),
+            memory=memory,
+            record=("i",),
+        )
+        seen = (out.spikes, out.records["i"])
+        return *seen, *torch.autograd.grad(seen, x_of, (spikes_of, i_of))
+
+    wanted = run([0, 1, 2])
+    assert wanted[0].sum() > 0
+    for order in ([0, 2, 1], [2, 0, 1], [1, 0, 2]):
+        for got, want in zip(run(order), wanted, strict=True):
+            assert torch.equal(got, want), order
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_broadcast_input(case, device):
     """One item expanded to a batch: stride 0 is read as it is, and its gradient has the batch's full shape."""
     arguments = make(case, T=11, B=4, neurons=7, device=device, seed=4)

@@ -9,9 +9,11 @@ import torch_lif as lif
 from torch_lif import _C
 
 T, B, N = 40, 2, 128
-RING, COMMON, PIECES, MASK = "ring", "common", "pieces", "mask"
+RING, COMMON, PIECES, MASK, STAGED = "ring", "common", "pieces", "mask", "staged"
 FAST = {RING, COMMON, PIECES, MASK}
 GENERAL = FAST - {COMMON}
+LAST = {RING, MASK, STAGED}
+"""Time last in memory."""
 
 BLOCKS, OPTIONS, BARE = "blocks", "options", "bare"
 COMMON_ON_CPU = {BLOCKS, OPTIONS, BARE, MASK}
@@ -45,7 +47,7 @@ WAYS = {
     "an image": (lambda: lif_of(x_of(B, T, 2, 8, 8)), dense, FAST, FAST),
     "N + 1": (lambda: lif_of(x_of(B, T, N + 1)), dense, FAST - {PIECES}, FAST - {PIECES}),
     "10 neurons": (lambda: lif_of(x_of(B, T, 10)), dense, FAST - {PIECES}, FAST - {PIECES}),
-    "strided neurons": (lambda: lif_of(x_of(B, N, T).transpose(1, 2)), dense, FAST - {PIECES}, FAST - {PIECES}),
+    "strided neurons": (lambda: lif_of(x_of(B, N, T).transpose(1, 2)), dense, LAST, LAST - {STAGED}),
     "the same x in every step": (lambda: lif_of(x_of(B, 1, N).expand(B, T, N)), dense, FAST, FAST),
     "bfloat16": (lambda: lif_of(x_of(B, T, N, dtype=torch.bfloat16)), dense, FAST, FAST),
     "float64": (lambda: lif_of(x_of(B, T, N, dtype=torch.float64)), dense, GENERAL, GENERAL),
@@ -58,7 +60,41 @@ WAYS = {
         {RING, COMMON, PIECES},
     ),
     "two synapses": (lambda: lif_of(x_of(B, T, 2 * N), decay_syn=0.8, synapses=2), dense, GENERAL, GENERAL),
-    "three synapses": (lambda: lif_of(x_of(B, T, 3 * N), decay_syn=0.8, synapses=3), dense, GENERAL, GENERAL),
+    "three synapses": (
+        lambda: lif_of(x_of(B, T, 3 * N), decay_syn=0.8, synapses=3),
+        dense,
+        GENERAL,
+        GENERAL,
+    ),
+    "seven synapses": (
+        lambda: lif_of(x_of(B, T, 7 * N), decay_syn=0.8, synapses=7),
+        dense,
+        GENERAL,
+        GENERAL | {STAGED},
+    ),
+    "eight synapses": (lambda: lif_of(x_of(B, T, 8 * N), decay_syn=0.8, synapses=8), dense, GENERAL, GENERAL),
+    "a bias": (lambda: lif_of(x_of(B, T, N), bias=torch.full((N,), 0.1, device="cuda")), dense, FAST, FAST),
+    "several spikes of ALIF": (
+        lambda: lif.functional.alif(
+            x_of(B, T, N), decay_mem=0.9, decay_adapt=0.9, max_spikes=4, surrogate=lif.SingleExponential()
+        ),
+        dense,
+        {RING, COMMON, PIECES},
+        {RING, COMMON, PIECES},
+    ),
+    "the input first": (
+        lambda: lif.functional.euler_lif(
+            x_of(B, T, N),
+            rate_mem=0.1,
+            rate_syn=0.2,
+            synapse_update="input_first",
+            reset_gradient=True,
+            surrogate=lif.SuperSpike(),
+        ),
+        dense,
+        {RING, COMMON, PIECES},
+        {RING, COMMON, PIECES},
+    ),
     "twelve synapses": (lambda: lif_of(x_of(B, T, 12 * N), decay_syn=0.8, synapses=12), dense, {MASK}, {MASK}),
     "recurrence": (lambda: lif_of(x_of(B, T, N), w_rec=torch.zeros(N, N, device="cuda")), dense, set(), set()),
 }

@@ -27,17 +27,6 @@ enum { SHORT_SEQUENCE = 32 };
 /* Between rows of scratch: rows a power of two apart would share cache sets. */
 enum { ROW_PADDING = 16 };
 
-/* The neuron's fields: their kind, and the first of their rows. */
-struct field {
-  int kind, row;
-};
-#define INPUT_FIELD(name, KIND) {LIF_##KIND, SLOT_INDEX(inputs, name, INPUT_##name)},
-#define PARAM_FIELD(name, KIND) {LIF_##KIND, SLOT_INDEX(params, name, PARAM_##name)},
-#define STATE_FIELD(name, KIND) {LIF_##KIND, SLOT_INDEX(states, name, STATE_##name)},
-static const struct field input_fields[] = {NEURON_INPUTS(INPUT_FIELD)};
-static const struct field param_fields[] = {NEURON_PARAMS(PARAM_FIELD)};
-static const struct field state_fields[] = {NEURON_STATES(STATE_FIELD)};
-
 /* The numbers that a neuron has in a field: those of the layer, and those of the loop, which are
  * not fewer; in rows. */
 static int layer_width(const struct lif_args *a, struct field f) { return lif_width(f.kind, a->S); }
@@ -274,7 +263,7 @@ static int may_block(const struct lif_args *a) {
 #if NEURON_RECURRENT
 #include "recurrence.h"
 
-static const struct field rec_field = {LIF_RECURRENT, SLOT_INDEX(inputs, rec, INPUT_rec)};
+static const struct field rec_field = {LIF_RECURRENT, offsetof(struct inputs, rec) / PLACE};
 
 /* Lets the recurrent input's rows be those of its buffer, which the functions below fill. */
 static void begin_recurrence(struct tile *tile) {
@@ -548,7 +537,7 @@ static void backward_tile(struct tile *tile) {
 }
 
 static enum common common_of(const struct lif_args *a) {
-  if (!(1 NEURON_COMMON(IS_COMMON_OPTION, IS_LEFT_OUT))) return ANYTHING;
+  if (!fits_case(&a->options, 1)) return ANYTHING;
   return a->options.inputs_given == 1 && !a->recurrence.weights ? BARE : OPTIONS;
 }
 

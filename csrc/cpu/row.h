@@ -14,14 +14,11 @@
 
 #include "storage.h"
 
-/* LIF_INDEPENDENT: no neuron depends on another. LIF_UNROLLED: wholly, before loops are
- * vectorised. */
+/* No neuron depends on another. */
 #if defined(__clang__)
 #define LIF_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
-#define LIF_UNROLLED _Pragma("clang loop unroll(full)")
 #else
 #define LIF_INDEPENDENT _Pragma("GCC ivdep")
-#define LIF_UNROLLED _Pragma("GCC unroll 64")
 #endif
 
 /* Time steps that a loop may take at once: what a neuron keeps stays in registers from one to the
@@ -29,42 +26,39 @@
  * LIF_CHECKPOINT_INTERVAL are multiples of it. */
 enum { BLOCK = 4 };
 
-/* A struct of the neuron is so many numbers, and each number has a row of its own. Of any number of
- * synapses (NEURON_MAJOR) each member has a row, and a member of many numbers refers to the
- * neuron's place in it. A slot says of a row the kind of the member and where in the struct it is,
- * in bytes. */
-struct slot {
-  int16_t kind, at;
+/* A struct of the neuron is an array of places, and each place has a row of its own. A place holds
+ * a number; of any number of synapses (NEURON_MAJOR) a member of many numbers is one place, which
+ * refers to the neuron's numbers in its row. */
+enum {
+  PLACE = NEURON_MAJOR ? sizeof(real *) : sizeof(real), /* bytes */
+  INPUT_ROWS = sizeof(struct inputs) / PLACE,
+  STATE_ROWS = sizeof(struct states) / PLACE,
+  ALL_PARAM_ROWS = sizeof(struct params) / PLACE,
+  PARAM_ROWS = ALL_PARAM_ROWS - (0 NEURON_DERIVED(LIF_COUNT)) /* what derive makes comes last */
 };
 
-#if LIF_SYNAPSES < 9 /* LIF_MANY */
-#define SLOT(type, name, KIND)                                                            \
-  [offsetof(struct type, name) /                                                          \
-          sizeof(real)...(offsetof(struct type, name) + sizeof((struct type *)0)->name) / \
-          sizeof(real) -                                                                  \
-      1] = {LIF_##KIND, offsetof(struct type, name)},
-#define SLOT_INDEX(type, name, index) (int)(offsetof(struct type, name) / sizeof(real))
-#define SLOTS_OF(type, fields) (int)(sizeof(struct type) / sizeof(real))
-#else
-#define SLOT(type, name, KIND) {LIF_##KIND, offsetof(struct type, name)},
-#define SLOT_INDEX(type, name, index) index
-#define SLOTS_OF(type, fields) fields
-#endif
-#define INPUT_SLOT(name, KIND) SLOT(inputs, name, KIND)
-#define PARAM_SLOT(name, KIND) SLOT(params, name, KIND)
-#define DERIVED_SLOT(name) SLOT(params, name, PER_NEURON)
-#define STATE_SLOT(name, KIND) SLOT(states, name, KIND)
-enum {
-  DERIVED_COUNT = 0 NEURON_DERIVED(LIF_COUNT_NUMBER),
-  INPUT_ROWS = SLOTS_OF(inputs, INPUT_COUNT),
-  ALL_PARAM_ROWS = SLOTS_OF(params, PARAM_COUNT + DERIVED_COUNT),
-  PARAM_ROWS = ALL_PARAM_ROWS - DERIVED_COUNT, /* what derive makes comes after them */
-  STATE_ROWS = SLOTS_OF(states, STATE_COUNT)
+/* The kind of each row: of the member that it belongs to. */
+#define ROW_KINDS(type, name, KIND)                                                \
+  [offsetof(struct type, name) /                                                   \
+      PLACE...(offsetof(struct type, name) + sizeof((struct type *)0)->name - 1) / \
+      PLACE] = LIF_##KIND,
+#define INPUT_KINDS(name, KIND) ROW_KINDS(inputs, name, KIND)
+#define PARAM_KINDS(name, KIND) ROW_KINDS(params, name, KIND)
+#define STATE_KINDS(name, KIND) ROW_KINDS(states, name, KIND)
+static const int8_t input_kinds[] = {NEURON_INPUTS(INPUT_KINDS)};
+static const int8_t param_kinds[] = {NEURON_PARAMS(PARAM_KINDS) NEURON_DERIVED(PARAM_KINDS)};
+static const int8_t state_kinds[] = {NEURON_STATES(STATE_KINDS)};
+
+/* The fields: their kind, and the first of their rows. */
+struct field {
+  int kind, row;
 };
-static const struct slot input_slots[INPUT_ROWS] = {NEURON_INPUTS(INPUT_SLOT)};
-static const struct slot param_slots[ALL_PARAM_ROWS] = {NEURON_PARAMS(PARAM_SLOT)
-                                                            NEURON_DERIVED(DERIVED_SLOT)};
-static const struct slot state_slots[STATE_ROWS] = {NEURON_STATES(STATE_SLOT)};
+#define INPUT_FIELD(name, KIND) {LIF_##KIND, offsetof(struct inputs, name) / PLACE},
+#define PARAM_FIELD(name, KIND) {LIF_##KIND, offsetof(struct params, name) / PLACE},
+#define STATE_FIELD(name, KIND) {LIF_##KIND, offsetof(struct states, name) / PLACE},
+static const struct field input_fields[] = {NEURON_INPUTS(INPUT_FIELD)};
+static const struct field param_fields[] = {NEURON_PARAMS(PARAM_FIELD)};
+static const struct field state_fields[] = {NEURON_STATES(STATE_FIELD)};
 
 struct tile;
 
@@ -97,94 +91,95 @@ struct row {
   real *g_params;
 };
 
-/* Whether a member has any numbers. Without synapses, one per synapse has none. */
+/* Whether a row has any numbers. Without synapses, one per synapse has none. */
 LIF_FN int has_numbers(int kind) { return LIF_SYNAPSES > 0 || (kind & 3) != LIF_PER_SYNAPSE; }
 
-/* Reads neuron n's value of a slot into the struct `to`, or makes it refer to the value. */
-LIF_FN void load(void *to, struct slot slot, int j, real *row, int64_t n, int S) {
-#if LIF_SYNAPSES < 9
-  (void)S;
-  ((real *)to)[j] = has_numbers(slot.kind) ? row[n] : REAL(0);
-#else
-  void *member = (char *)to + slot.at;
-  (void)j;
-  if ((slot.kind & 3) == LIF_PER_NEURON)
-    *(real *)member = row[n];
+/* Whether a place holds its number itself. */
+LIF_FN int holds_number(int kind) { return !NEURON_MAJOR || (kind & 3) == LIF_PER_NEURON; }
+
+/* Place j of a struct: its number, or what it refers to. */
+LIF_FN real *number_at(const void *members, int j) { return (real *)((char *)members + j * PLACE); }
+LIF_FN real **reference_at(const void *members, int j) {
+  return (real **)((char *)members + j * PLACE);
+}
+
+/* Reads neuron n's number of a row into place j of the struct `to`, or makes it refer to it. */
+LIF_FN void load(void *to, int kind, int j, real *row, int64_t n, int S) {
+  if (holds_number(kind))
+    *number_at(to, j) = has_numbers(kind) ? row[n] : REAL(0);
   else
-    *(real **)member = row + n * lif_width(slot.kind, S);
-#endif
+    *reference_at(to, j) = row + n * lif_width(kind, S);
 }
 
 /* Makes a struct that is to be written refer to what it does not hold itself. What is only written
  * is not loaded: reading fresh memory first would have each of its pages faulted in twice. */
-LIF_FN void bind(void *to, struct slot slot, real *row, int64_t n, int S) {
-#if LIF_SYNAPSES < 9
-  (void)to, (void)slot, (void)row, (void)n, (void)S;
-#else
-  if ((slot.kind & 3) != LIF_PER_NEURON) load(to, slot, 0, row, n, S);
-#endif
+LIF_FN void bind(void *to, int kind, int j, real *row, int64_t n, int S) {
+  if (!holds_number(kind)) load(to, kind, j, row, n, S);
 }
 
-/* Writes a value that the struct itself holds. */
-LIF_FN void store(const void *from, struct slot slot, int j, real *row, int64_t n) {
-#if LIF_SYNAPSES < 9
-  if (has_numbers(slot.kind)) row[n] = ((const real *)from)[j];
-#else
-  (void)j;
-  if ((slot.kind & 3) == LIF_PER_NEURON) row[n] = *(const real *)((const char *)from + slot.at);
-#endif
+/* Writes a number that the struct itself holds. */
+LIF_FN void store(const void *from, int kind, int j, real *row, int64_t n) {
+  if (holds_number(kind) && has_numbers(kind)) row[n] = *number_at(from, j);
 }
 
-/* The same for all slots of a struct: rows `pitch` apart from `row` on. */
-LIF_FN void load_all(void *to, const struct slot *slots, int count, real *row, const struct row *r,
+/* The same for all rows of a struct: `pitch` numbers apart from `row` on. */
+LIF_FN void load_all(void *to, const int8_t *kinds, int count, real *row, const struct row *r,
                      int64_t n) {
-  LIF_UNROLLED for (int j = 0; j < count; j++) load(to, slots[j], j, row + j * r->pitch, n, r->S);
+  LIF_UNROLLED for (int j = 0; j < count; j++) load(to, kinds[j], j, row + j * r->pitch, n, r->S);
 }
 
 LIF_FN void bind_states(struct states *to, real *row, const struct row *r, int64_t n) {
   LIF_UNROLLED for (int j = 0; j < STATE_ROWS; j++)
-      bind(to, state_slots[j], row + j * r->pitch, n, r->S);
+      bind(to, state_kinds[j], j, row + j * r->pitch, n, r->S);
 }
 
-LIF_FN void store_all(const void *from, const struct slot *slots, int count, real *row,
+LIF_FN void store_all(const void *from, const int8_t *kinds, int count, real *row,
                       const struct row *r, int64_t n) {
-  LIF_UNROLLED for (int j = 0; j < count; j++) store(from, slots[j], j, row + j * r->pitch, n);
+  LIF_UNROLLED for (int j = 0; j < count; j++) store(from, kinds[j], j, row + j * r->pitch, n);
 }
 
 /* How much of a call is known at compile time: nothing; that options and left-out parameters are
- * the neuron's common case; and that no input but x is given, no adjoint but x's and that of the
- * output, and there is no recurrence. */
+ * the neuron's first common case; and that no input but x is given, no adjoint but x's and that of
+ * the output, and there is no recurrence. */
 enum common { ANYTHING, OPTIONS, BARE };
-#define COUNT_OPTION(name, constant) +1
-#define COUNT_NOTHING(name)
-enum { COMMON_OPTIONS = 0 NEURON_COMMON(COUNT_OPTION, COUNT_NOTHING) };
+LIF_FN int knows_options(void) { return common_case(1).known != 0; }
+
+/* Makes constants of the parameters that the common case leaves out: adding -0 changes nothing, so
+ * the compiler drops it. */
+LIF_FN void leave_out(struct params *p) {
+  const struct common_case c = common_case(1);
+  LIF_UNROLLED for (int f = 0; f < PARAM_COUNT; f++) {
+    if (c.left_out >> f & 1) *number_at(p, param_fields[f].row) = REAL(-0.0);
+  }
+}
 
 /* The inputs of step k. Those that a bare call leaves out are constants: adding -0 changes nothing,
  * so the compiler drops it. */
 LIF_FN void load_inputs(struct inputs *in, const struct row *r, int64_t n, int k, int common) {
   LIF_UNROLLED for (int j = 0; j < INPUT_ROWS; j++) {
-    if (LIF_SYNAPSES < LIF_MANY && common == BARE && (input_slots[j].kind & LIF_OPTIONAL))
-      ((real *)in)[j] = REAL(-0.0);
+    const int kind = input_kinds[j];
+    if (!NEURON_MAJOR && common == BARE && (kind & LIF_OPTIONAL))
+      *number_at(in, j) = REAL(-0.0);
     else
-      load(in, input_slots[j], j, r->inputs[j].at + k * r->inputs[j].step, n, r->S);
+      load(in, kind, j, r->inputs[j].at + k * r->inputs[j].step, n, r->S);
   }
 }
 
 /* The adjoint of the recurrent input is that of x, and the neuron does not write it. */
 LIF_FN void bind_g_inputs(struct inputs *g_in, const struct row *r, int64_t n, int k) {
   LIF_UNROLLED for (int j = 0; j < INPUT_ROWS; j++) {
-    if (input_slots[j].kind & LIF_OF_RECURRENCE) continue;
-    bind(g_in, input_slots[j], r->g_inputs[j].at + k * r->g_inputs[j].step, n, r->S);
+    const int kind = input_kinds[j];
+    if (kind & LIF_OF_RECURRENCE) continue;
+    bind(g_in, kind, j, r->g_inputs[j].at + k * r->g_inputs[j].step, n, r->S);
   }
 }
 
 LIF_FN void store_g_inputs(const struct inputs *g_in, const struct row *r, int64_t n, int k,
                            int common) {
   LIF_UNROLLED for (int j = 0; j < INPUT_ROWS; j++) {
-    if (input_slots[j].kind &
-        (common == BARE ? LIF_OF_RECURRENCE | LIF_OPTIONAL : LIF_OF_RECURRENCE))
-      continue;
-    store(g_in, input_slots[j], j, r->g_inputs[j].at + k * r->g_inputs[j].step, n);
+    const int kind = input_kinds[j];
+    if (kind & (common == BARE ? LIF_OF_RECURRENCE | LIF_OPTIONAL : LIF_OF_RECURRENCE)) continue;
+    store(g_in, kind, j, r->g_inputs[j].at + k * r->g_inputs[j].step, n);
   }
 }
 
@@ -192,14 +187,11 @@ LIF_FN void store_g_inputs(const struct inputs *g_in, const struct row *r, int64
 LIF_FN void add_g_records(struct states *g, const struct row *r, int64_t n, int k) {
   LIF_UNROLLED for (int j = 0; j < STATE_ROWS; j++) {
     const real *from = r->g_records[j].at + k * r->g_records[j].step;
-#if LIF_SYNAPSES < 9
-    if (has_numbers(state_slots[j].kind)) ((real *)g)[j] += from[n];
-#else
-    const int width = lif_width(state_slots[j].kind, r->S);
-    void *member = (char *)g + state_slots[j].at;
-    real *sum = (state_slots[j].kind & 3) == LIF_PER_NEURON ? (real *)member : *(real **)member;
-    for (int i = 0; i < width; i++) sum[i] += from[n * width + i];
-#endif
+    const int kind = state_kinds[j], width = lif_width(kind, r->S);
+    if (!holds_number(kind))
+      for (int i = 0; i < width; i++) (*reference_at(g, j))[i] += from[n * width + i];
+    else if (has_numbers(kind))
+      *number_at(g, j) += from[n];
   }
 }
 
@@ -214,9 +206,9 @@ LIF_FN int forward_neuron(const struct row *r, const struct options *o, int64_t 
   const int S = computed_synapses(r->S);
   struct params p;
   struct states s;
-  load_all(&p, param_slots, ALL_PARAM_ROWS, r->params, r, n);
-  load_all(&s, state_slots, STATE_ROWS, r->states, r, n);
-  if (common >= OPTIONS) { NEURON_COMMON(IGNORE_OPTION, SET_LEFT_OUT) }
+  load_all(&p, param_kinds, ALL_PARAM_ROWS, r->params, r, n);
+  load_all(&s, state_kinds, STATE_ROWS, r->states, r, n);
+  if (common >= OPTIONS) leave_out(&p);
   uint32_t word = 0;
   int exceeds = 0;
   LIF_UNROLLED for (int k = 0; k < steps; k++) {
@@ -230,7 +222,7 @@ LIF_FN int forward_neuron(const struct row *r, const struct options *o, int64_t 
     s = next;
     if (o->few) exceeds |= exceeds_few(&p, &s);
     if (wanted == STATES || k == steps - 1)
-      store_all(&s, state_slots, STATE_ROWS, r->next + (wanted == STATES ? k * r->state_step : 0),
+      store_all(&s, state_kinds, STATE_ROWS, r->next + (wanted == STATES ? k * r->state_step : 0),
                 r, n);
   }
   if (NEURON_MASKABLE && wanted != OUTPUT) {
@@ -245,8 +237,8 @@ LIF_FN void slope_neuron(const struct row *r, const struct options *o, int64_t n
   struct params p;
   struct states s;
   struct inputs in;
-  load_all(&p, param_slots, ALL_PARAM_ROWS, r->params, r, n);
-  load_all(&s, state_slots, STATE_ROWS, r->states + k * r->state_step, r, n);
+  load_all(&p, param_kinds, ALL_PARAM_ROWS, r->params, r, n);
+  load_all(&s, state_kinds, STATE_ROWS, r->states + k * r->state_step, r, n);
   load_inputs(&in, r, n, k, ANYTHING);
   const struct kept kept = keep(computed_synapses(r->S), o, &p, &s, &in);
   const struct slope slope = slope_of_step(o, &p, &kept);
@@ -261,16 +253,16 @@ LIF_FN void backward_neuron(const struct row *r, const struct options *o, int64_
   const int S = computed_synapses(r->S);
   struct params p, g_p = {0};
   struct states g;
-  load_all(&p, param_slots, ALL_PARAM_ROWS, r->params, r, n);
-  load_all(&g, state_slots, STATE_ROWS, r->next, r, n);
-  if (o->param_gradients) load_all(&g_p, param_slots, PARAM_ROWS, r->g_params, r, n);
-  if (common >= OPTIONS) { NEURON_COMMON(IGNORE_OPTION, SET_LEFT_OUT) }
+  load_all(&p, param_kinds, ALL_PARAM_ROWS, r->params, r, n);
+  load_all(&g, state_kinds, STATE_ROWS, r->next, r, n);
+  if (o->param_gradients) load_all(&g_p, param_kinds, PARAM_ROWS, r->g_params, r, n);
+  if (common >= OPTIONS) leave_out(&p);
   LIF_UNROLLED for (int k = steps - 1; k >= 0; k--) {
     struct inputs in, g_in;
     struct states s;
     struct slope slope;
     load_inputs(&in, r, n, k, common);
-    load_all(&s, state_slots, STATE_ROWS, r->states + k * r->state_step, r, n);
+    load_all(&s, state_kinds, STATE_ROWS, r->states + k * r->state_step, r, n);
     bind_g_inputs(&g_in, r, n, k);
     if (common != BARE) add_g_records(&g, r, n, k);
     const struct kept kept = keep(S, o, &p, &s, &in);
@@ -284,8 +276,8 @@ LIF_FN void backward_neuron(const struct row *r, const struct options *o, int64_
                   &g_p);
     store_g_inputs(&g_in, r, n, k, common);
   }
-  store_all(&g, state_slots, STATE_ROWS, r->next, r, n);
-  if (o->param_gradients) store_all(&g_p, param_slots, PARAM_ROWS, r->g_params, r, n);
+  store_all(&g, state_kinds, STATE_ROWS, r->next, r, n);
+  if (o->param_gradients) store_all(&g_p, param_kinds, PARAM_ROWS, r->g_params, r, n);
 }
 
 /* The same from the mask alone. */
@@ -293,8 +285,8 @@ LIF_FN void masked_backward_neuron(const struct row *r, int64_t n, int steps, in
   const int S = computed_synapses(r->S);
   struct params p;
   struct states g;
-  load_all(&p, param_slots, ALL_PARAM_ROWS, r->params, r, n);
-  load_all(&g, state_slots, STATE_ROWS, r->next, r, n);
+  load_all(&p, param_kinds, ALL_PARAM_ROWS, r->params, r, n);
+  load_all(&g, state_kinds, STATE_ROWS, r->next, r, n);
   const uint32_t word = r->mask[n] >> r->bit;
   LIF_UNROLLED for (int k = steps - 1; k >= 0; k--) {
     struct inputs g_in;
@@ -304,7 +296,7 @@ LIF_FN void masked_backward_neuron(const struct row *r, int64_t n, int steps, in
                          &g_in);
     store_g_inputs(&g_in, r, n, k, common);
   }
-  store_all(&g, state_slots, STATE_ROWS, r->next, r, n);
+  store_all(&g, state_kinds, STATE_ROWS, r->next, r, n);
 }
 
 static inline int64_t end_of_group(const struct row *r, int64_t first) {
@@ -313,7 +305,7 @@ static inline int64_t end_of_group(const struct row *r, int64_t first) {
 
 /* Tells the compiler the options of the common case, and those of a usual one. */
 LIF_FN struct options constant_options(struct options o, int common, int usual) {
-  if (common >= OPTIONS) { NEURON_COMMON(SET_COMMON_OPTION, SET_NOT_GIVEN) }
+  if (common >= OPTIONS) set_known(&o, 1);
   if (common == BARE) o.inputs_given = 1;
   if (usual) {
     o.smooth = 0;
@@ -330,9 +322,9 @@ static int derive_row(const struct row *row) {
   LIF_INDEPENDENT
   for (int64_t n = 0; n < r.count; n++) {
     struct params p;
-    load_all(&p, param_slots, ALL_PARAM_ROWS, r.params, &r, n);
+    load_all(&p, param_kinds, ALL_PARAM_ROWS, r.params, &r, n);
     derive(&p);
-    store_all(&p, param_slots, ALL_PARAM_ROWS, r.params, &r, n);
+    store_all(&p, param_kinds, ALL_PARAM_ROWS, r.params, &r, n);
     all &= counts_by_reciprocal(&r.options, &p);
   }
   return all;
@@ -386,7 +378,7 @@ LIF_FN int forward_loop(const struct row *row, int steps, int common, int usual,
   struct row r = *row;
   struct options o = constant_options(r.options, common, usual);
   int exceeds = 0;
-  if (common == OPTIONS && !COMMON_OPTIONS) return 0;
+  if (common == OPTIONS && !knows_options()) return 0;
   o.few = few;
   for (int64_t first = 0, end; first < r.count; first = end) {
     end = end_of_group(&r, first);
@@ -406,7 +398,7 @@ LIF_FN void backward_loop(const struct row *row, int steps, int common, int usua
                           int gradients) {
   struct row r = *row;
   struct options o = constant_options(r.options, common, usual);
-  if (common == OPTIONS && !COMMON_OPTIONS) return;
+  if (common == OPTIONS && !knows_options()) return;
   if (surrogate >= 0) o.surrogate = surrogate;
   if (gradients != ANY) o.param_gradients = gradients;
   for (int64_t first = 0, end; first < r.count; first = end) {
@@ -466,7 +458,7 @@ enum { LIBRARY = NEURON_SPIKING ? (int)NEURON_LIBRARY_SURROGATE : AT_HAND };
 #else
 #define FAST_VARIANTS
 #endif
-#if LIF_SYNAPSES < 9 /* LIF_MANY */
+#if LIF_SYNAPSES < LIF_MANY
 #define BLOCK_VARIANTS \
   MASK_BLOCKS(ANYTHING) FORWARD_BLOCKS(ANYTHING, STATES) BACKWARD_BOTH(BLOCK, ANYTHING, AT_HAND)
 #else /* members in memory: nothing stays in registers from one step to the next */
@@ -521,7 +513,7 @@ static const struct forward_variant *find_forward(int steps, int common, int usu
                                                   int few) {
   for (size_t k = 0; k < sizeof forward_variants / sizeof *forward_variants; k++) {
     const struct forward_variant *v = &forward_variants[k];
-    if (v->steps == steps && v->common <= common && (v->common != OPTIONS || COMMON_OPTIONS) &&
+    if (v->steps == steps && v->common <= common && (v->common != OPTIONS || knows_options()) &&
         v->usual <= usual && v->few <= few && v->wanted >= wanted)
       return v;
   }
@@ -532,7 +524,7 @@ static const struct backward_variant *find_backward(int steps, int common, int u
                                                     int gradients) {
   for (size_t k = 0; k < sizeof backward_variants / sizeof *backward_variants; k++) {
     const struct backward_variant *v = &backward_variants[k];
-    if (v->steps == steps && v->common <= common && (v->common != OPTIONS || COMMON_OPTIONS) &&
+    if (v->steps == steps && v->common <= common && (v->common != OPTIONS || knows_options()) &&
         v->usual <= usual &&
         (v->surrogate == surrogate || (v->surrogate == AT_HAND && surrogate != MASK)) &&
         (v->gradients == gradients || v->gradients == ANY))

@@ -3,8 +3,6 @@
 #ifndef LIF_FIELDS_H
 #define LIF_FIELDS_H
 
-#include <type_traits>
-
 #include "storage.h"
 
 /* each(members, f) calls f(number of the field, its kind, its numbers) for every member. The
@@ -20,17 +18,16 @@ __device__ __forceinline__ Many &numbers(Many &member) {
 }
 
 #define VISIT(name, KIND) f(field++, (int)LIF_##KIND, numbers(members.name));
-#define VISIT_NUMBER(name) f(field++, (int)LIF_PER_NEURON, numbers(members.name));
-#define DEFINE_EACH(type, LIST, VISITOR)                            \
+#define DEFINE_EACH(type, LIST)                                     \
   template <class Function>                                         \
   __device__ __forceinline__ void each(type &members, Function f) { \
     int field = 0;                                                  \
-    LIST(VISITOR)(void) field, (void)f, (void)members;              \
+    LIST(VISIT)(void) field, (void)f, (void)members;                \
   }
-DEFINE_EACH(struct inputs, NEURON_INPUTS, VISIT)
-DEFINE_EACH(struct params, NEURON_PARAMS, VISIT)
-DEFINE_EACH(struct states, NEURON_STATES, VISIT)
-DEFINE_EACH(struct kept, NEURON_KEPT, VISIT_NUMBER)
+DEFINE_EACH(struct inputs, NEURON_INPUTS)
+DEFINE_EACH(struct params, NEURON_PARAMS)
+DEFINE_EACH(struct states, NEURON_STATES)
+DEFINE_EACH(struct kept, NEURON_KEPT)
 
 /* The layer's synapses: a constant where the loop's number is that of every layer that takes it. */
 LIF_ON_BOTH int layer_synapses(int S) { return LIF_SYNAPSES <= 2 ? LIF_SYNAPSES : S; }
@@ -149,35 +146,6 @@ struct checkpoints {
         values[k] = at[field] && more && layers ? __ldg(at[field] + k * a.checkpoints[field].s)
                                                 : REAL(-0.0);
       }
-    });
-  }
-};
-
-/* Where the numbers of the first FIELDS members go, one step after the other. So that steps stay
- * straight code, numbers that nobody wants are left out by a predicate, not by a branch. Strides
- * stay in the launch's arguments, which costs no registers. */
-template <int FIELDS>
-struct targets {
-  stored *at[FIELDS > 0 ? FIELDS : 1];
-
-  __device__ __forceinline__ targets(const lif_tensor *tensors, int64_t b, int64_t n, int64_t t) {
-#pragma unroll
-    for (int f = 0; f < FIELDS; f++) {
-      const lif_tensor &x = tensors[f];
-      at[f] = (stored *)x.data + b * x.b + n * x.n + t * x.t;
-    }
-  }
-  /* A step's numbers; then on to the next step, or with direction -1 to the one before. */
-  template <class Members>
-  __device__ __forceinline__ void put(Members &members, const lif_tensor *tensors, int S,
-                                      int direction) {
-    each(members, [&](int field, int kind, auto &&values) {
-      if (field >= FIELDS) return;
-      const lif_tensor &x = tensors[field];
-#pragma unroll
-      for (int k = 0; k < computed_width(kind, S); k++)
-        store(at[field] + k * x.s, values[k], x.data && k < lif_width(kind, S));
-      at[field] += direction * x.t;
     });
   }
 };

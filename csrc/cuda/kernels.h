@@ -21,9 +21,10 @@ struct lif_cuda_kernels {
 /* Which way a launch took, for tests: bits. */
 enum {
   LIF_WAY_RING = 1,   /* rows came through shared memory, not directly */
-  LIF_WAY_COMMON = 2, /* the kernel of the neuron's common case */
+  LIF_WAY_COMMON = 2, /* the kernel of a common case of the neuron */
   LIF_WAY_PIECES = 4, /* all rows could be copied in pieces of 16 bytes */
-  LIF_WAY_MASK = 8
+  LIF_WAY_MASK = 8,
+  LIF_WAY_STAGED = 16 /* what it wrote went through shared memory */
 };
 void lif_cuda_note_way(int way, int backward);
 /* Of the last launch forward or backward in this process; -1: there was none. */

@@ -27,22 +27,23 @@ constexpr int threads_of = neurons_of<LAYOUT> + 32 * copiers_of<neurons_of<LAYOU
 /* Steps of a chunk. Few neurons wait for their own chain of operations, which a longer chunk
  * interrupts less often; many for memory, and then short chunks let more blocks share a
  * multiprocessor. Checkpoints are a chunk apart. */
+enum { LONG_CHUNK = LIF_SYNAPSES <= 4 ? (int)LIF_MASK_STEPS : (int)CHUNK };
 template <bool MASK, int LAYOUT>
-constexpr int steps_of_chunk = MASK && LAYOUT == NARROW ? (int)LIF_MASK_STEPS : (int)CHUNK;
+constexpr int steps_of_chunk = MASK && LAYOUT == NARROW ? (int)LONG_CHUNK : (int)CHUNK;
 
 /* Blocks that a multiprocessor must have registers for: many neurons wait for memory, few for
  * themselves, and what is not the common case needs more registers. */
-template <bool COMMON, int LAYOUT>
+template <int CASE, int LAYOUT>
 constexpr int forward_blocks = LIF_SYNAPSES > 2  ? (LAYOUT == WIDE ? 2 : 1)
                                : LAYOUT == SHORT ? 8
                                : LAYOUT == WIDE  ? 6
-                               : COMMON          ? 1
+                               : CASE > 0        ? 1
                                                  : 5;
-template <bool COMMON, int LAYOUT>
+template <int CASE, int LAYOUT>
 constexpr int backward_blocks = LIF_SYNAPSES > 2  ? (LAYOUT == WIDE ? 2 : 1)
                                 : LAYOUT == SHORT ? 5
                                 : LAYOUT == WIDE  ? 4
-                                : COMMON          ? 1
+                                : CASE > 0        ? 1
                                                   : 4;
 
 template <int value_>
@@ -50,36 +51,42 @@ struct constant {
   enum { value = value_ };
 };
 
-/* COMMON: the common case, with its options as constants. x is the only input, the output has a
- * gradient, nothing is recorded, nothing is smooth, and NEURON_COMMON holds. */
-template <bool COMMON>
+/* CASE: the number of a common case of the neuron, with its options as constants; or 0: any call;
+ * or SCATTERED: any call, and sequences in which neighbouring neurons are far apart in memory cost
+ * less than they would otherwise. In a common case x is the only input, the output has a gradient,
+ * and nothing is recorded, smooth or scattered. */
+enum { SCATTERED = -1 };
+template <int CASE>
 __device__ __forceinline__ struct options options_of(const lif_args &a) {
   struct options o = in_precision(&a.options);
-  if (COMMON) {
+  if (CASE > 0) {
     o.inputs_given = 1;
-    NEURON_COMMON(SET_COMMON_OPTION, SET_NOT_GIVEN)
+    set_known(&o, CASE);
   }
   return o;
 }
 
-template <bool COMMON>
+template <int CASE>
 __device__ __forceinline__ void read_params(struct params &p, const lif_args &a, int S, int64_t b,
                                             int64_t n) {
   read(p, a.params, S, b, n, REAL(0), REAL(0));
   derive(&p);
-  if (COMMON) { NEURON_COMMON(IGNORE_OPTION, SET_LEFT_OUT) }
+  if constexpr (CASE > 0)
+    each(p, [&](int field, int, auto &&values) {
+      if (common_case(CASE).left_out >> field & 1) values[0] = REAL(-0.0); /* adds nothing */
+    });
 }
 
 /* The rows of each field. They follow `before` others. Returns the number of rows so far. In the
  * common case there is only the first field. */
-template <bool COMMON, class Rows, class Members, int FIELDS>
+template <int CASE, class Rows, class Members, int FIELDS>
 __device__ __forceinline__ int set_rows(row_place (&places)[FIELDS], const Rows &rows,
                                         Members &members, const lif_tensor *tensors, int S,
                                         int before) {
   each(members, [&](int field, int kind, auto &&) {
-    const bool given = COMMON ? field == 0 : tensors[field].data != nullptr;
+    const bool given = CASE > 0 ? field == 0 : tensors[field].data != nullptr;
     places[field] =
-        rows.place_of(tensors[field], given ? before : -1, COMMON ? 1 : lif_width(kind, S));
+        rows.place_of(tensors[field], given ? before : -1, CASE > 0 ? 1 : lif_width(kind, S));
     before += given ? lif_width(kind, S) : 0;
   });
   return before;
@@ -87,11 +94,17 @@ __device__ __forceinline__ int set_rows(row_place (&places)[FIELDS], const Rows 
 
 /* The inputs of step u of the chunk. Those that are left out are -0: adding it changes nothing, and
  * where it is a constant the compiler drops it. */
-template <bool COMMON, class Rows>
+template <int CASE, class Rows>
 __device__ __forceinline__ void take(struct inputs &in, const lif_args &a, int S, const Rows &rows,
                                      const row_place (&row)[INPUT_COUNT], int u) {
   each(in, [&](int field, int kind, auto &&values) {
-    const bool left_out = (COMMON && field > 0) || kind & LIF_OF_RECURRENCE;
+    const bool left_out = (CASE > 0 && field > 0) || kind & LIF_OF_RECURRENCE;
+    if constexpr (Rows::TOGETHER) {
+      if (!left_out && lif_width(kind, S) == VALUES && row[field].value == 1) {
+        rows.read_all(row[field], u, &values[0]);
+        return;
+      }
+    }
 #pragma unroll
     for (int k = 0; k < computed_width(kind, S); k++)
       values[k] = left_out || k >= lif_width(kind, S)
@@ -172,11 +185,11 @@ __device__ __forceinline__ memory workspace_of(const lif_args &a) {
 /* Calls walk(constant<fast>): fast where spikes can be counted by the threshold's reciprocal and
  * are not replaced by their smooth variant. The same for all threads of a warp, so that they walk
  * together. */
-template <bool COMMON, class Walk>
+template <int CASE, class Walk>
 __device__ __forceinline__ void walk_fast_or_slow(const lif_args &a, const struct params &p,
                                                   Walk walk) {
-  const struct options o = options_of<COMMON>(a);
-  if constexpr (!COMMON || NEURON_COUNTS) {
+  const struct options o = options_of<CASE>(a);
+  if constexpr (CASE <= 0 || NEURON_COUNTS) {
     const bool fast = counts_by_reciprocal(&o, &p) && !o.smooth;
     if (!__all_sync(__activemask(), fast)) {
       walk(constant<0>());
@@ -186,30 +199,32 @@ __device__ __forceinline__ void walk_fast_or_slow(const lif_args &a, const struc
   walk(constant<1>());
 }
 
-template <bool FAST, bool COMMON>
+template <bool FAST, int CASE>
 __device__ __forceinline__ void set_speed(struct options &o) {
   o.reciprocal_fits = FAST;
-  if (FAST || COMMON) o.smooth = 0;
+  if (FAST || CASE > 0) o.smooth = 0;
 }
 
 /* RING: rows come through the ring, otherwise directly. MASK: with the mask, in place of
  * checkpoints. */
-template <bool RING, bool MASK, bool COMMON, int LAYOUT>
-__global__ void __launch_bounds__(threads_of<LAYOUT>, forward_blocks<COMMON, LAYOUT>)
-    forward_kernel(const __grid_constant__ lif_args a, const __grid_constant__ sources sources) {
+template <bool RING, bool MASK, int CASE, int LAYOUT>
+__global__ void __launch_bounds__(threads_of<LAYOUT>, forward_blocks<CASE, LAYOUT>)
+    forward_kernel(const __grid_constant__ lif_args a,
+                   const __grid_constant__ sequences sequences) {
   extern __shared__ __align__(16) unsigned char shared_memory[];
   __shared__ barriers barriers;
+  constexpr bool COMMON = CASE > 0, STAGED = CASE == SCATTERED;
   constexpr int NEURONS = neurons_of<LAYOUT>, STEPS = steps_of_chunk<MASK, LAYOUT>;
   constexpr int CURRENTS = LIF_SYNAPSES > 1 ? LIF_SYNAPSES : 1; /* values of x */
   constexpr bool LIFTED = COMMON && STEPS * CURRENTS <= LIF_MASK_STEPS;
   const int S = layer_synapses(a.S), computed = computed_synapses(S);
   const place<NEURONS> at(a);
   const int64_t n = at.n;
-  rows_of<RING, NEURONS, STEPS, false> rows(shared_memory, &barriers, sources.stages,
-                                            COMMON ? lif_width(LIF_PER_CURRENT, S) : sources.values,
-                                            a.T, at);
+  rows_of<RING, NEURONS, STEPS, false, STAGED> rows(
+      shared_memory, &barriers, sequences.stages,
+      COMMON ? lif_width(LIF_PER_CURRENT, S) : sequences.values, a.T, at);
   const lif_tensor *common_sources[] = {&a.inputs[0]};
-  if (rows.template copies<COMMON>(a, sources, common_sources, at, false)) return;
+  if (rows.template copies<COMMON>(a, sequences, common_sources, at, false)) return;
   struct params p;
   struct states s;
   struct inputs in;
@@ -217,17 +232,18 @@ __global__ void __launch_bounds__(threads_of<LAYOUT>, forward_blocks<COMMON, LAY
   bind(p, S, spare);
   bind(s, S, spare);
   bind(in, S, spare);
-  read_params<COMMON>(p, a, S, at.b, n);
+  read_params<CASE>(p, a, S, at.b, n);
   row_place row[INPUT_COUNT];
-  set_rows<COMMON>(row, rows, in, a.inputs, S, 0);
-  walk_fast_or_slow<COMMON>(a, p, [&](auto fast) {
+  set_rows<CASE>(row, rows, in, a.inputs, S, 0);
+  unsigned char *const stages = rows.end_of_ring();
+  walk_fast_or_slow<CASE>(a, p, [&](auto fast) {
     constexpr bool FAST = decltype(fast)::value;
-    struct options o = options_of<COMMON>(a);
-    set_speed<FAST, COMMON>(o);
+    struct options o = options_of<CASE>(a);
+    set_speed<FAST, CASE>(o);
     for (int64_t b = at.b; b < at.end; b += at.apart) {
       read(s, a.first_state, S, b, n, REAL(0), REAL(-0.0));
       stored *out = (stored *)a.out.data + b * a.out.b + n * a.out.n;
-      targets<COMMON ? 0 : STATE_COUNT> records(a.records, b, n, 0);
+      targets<COMMON ? 0 : STATE_COUNT, STAGED, NEURONS> records(a.records, b, n, 0);
       checkpoints kept(a, b, n, 0);
       unsigned *words = (unsigned *)a.mask.data + b * a.mask.b + n * a.mask.n, word = 0;
       int first = 0; /* step of the mask's word */
@@ -239,14 +255,17 @@ __global__ void __launch_bounds__(threads_of<LAYOUT>, forward_blocks<COMMON, LAY
           int open;
           result = step_masked(computed, &o, &p, &s, &in, &s, &open);
           if (MASK && open) bits |= 1u << u;
-          store(out, result, true);
+          store<STAGED>(out, result, true);
           out = (stored *)((char *)out + a.out.t * (int64_t)sizeof(stored));
-          records.put(s, a.records, S, 1);
+          records.put(s, a.records, S, 1, sequences.staged.together >> 1);
         };
         if (!MASK) {
           kept.write(s, a, S);
           kept.move(a, 1);
         }
+        if (STAGED && sequences.staged.which & 1)
+          out = staged_place(sequences.staged, 0, stages, 0);
+        records.begin(sequences.staged, 1, stages, 0);
         rows.wait(b, t);
         if (LIFTED && FAST && LAYOUT != SHORT && left == STEPS) {
           real lifted[STEPS][CURRENTS];
@@ -255,7 +274,7 @@ __global__ void __launch_bounds__(threads_of<LAYOUT>, forward_blocks<COMMON, LAY
 #pragma unroll
             for (int k = 0; k < CURRENTS; k++) lifted[u][k] = rows.read(a.inputs[0], row[0], k, u);
           rows.release();
-          take<COMMON>(in, a, S, rows, row, 0); /* what is left out */
+          take<CASE>(in, a, S, rows, row, 0); /* what is left out */
 #pragma unroll
           for (int u = 0; u < STEPS; u++) {
             each(in, [&](int field, int, auto &&values) {
@@ -268,12 +287,14 @@ __global__ void __launch_bounds__(threads_of<LAYOUT>, forward_blocks<COMMON, LAY
         } else {
 #pragma unroll 4
           for (int u = 0; u < left; u++) {
-            take<COMMON>(in, a, S, rows, row, u);
+            take<CASE>(in, a, S, rows, row, u);
             if (!RING) take_recurrent(in, a, S, b, n);
             step_and_put(u);
           }
           rows.release();
         }
+        if (STAGED)
+          write_stages(sequences.staged, stages, b, t, at.warp_first(), at.warp_end(), left);
         if (MASK) {
           word |= bits << first;
           first += STEPS;
@@ -295,20 +316,21 @@ __global__ void __launch_bounds__(threads_of<LAYOUT>, forward_blocks<COMMON, LAY
 
 #if NEURON_MASKABLE
 /* From the mask alone. */
-template <bool RING, bool COMMON, int LAYOUT>
-__global__ void __launch_bounds__(threads_of<LAYOUT>, forward_blocks<COMMON, LAYOUT>)
+template <bool RING, int CASE, int LAYOUT>
+__global__ void __launch_bounds__(threads_of<LAYOUT>, forward_blocks<CASE, LAYOUT>)
     masked_backward_kernel(const __grid_constant__ lif_args a,
-                           const __grid_constant__ sources sources) {
+                           const __grid_constant__ sequences sequences) {
   extern __shared__ __align__(16) unsigned char shared_memory[];
   __shared__ barriers barriers;
+  constexpr bool COMMON = CASE > 0, STAGED = CASE == SCATTERED;
   constexpr int NEURONS = neurons_of<LAYOUT>, STEPS = steps_of_chunk<true, LAYOUT>;
   const int S = layer_synapses(a.S), computed = computed_synapses(S);
   const place<NEURONS> at(a);
   const int64_t n = at.n;
-  rows_of<RING, NEURONS, STEPS, true> rows(shared_memory, &barriers, sources.stages,
-                                           COMMON ? 1 : sources.values, a.T, at);
+  rows_of<RING, NEURONS, STEPS, true, STAGED> rows(shared_memory, &barriers, sequences.stages,
+                                                   COMMON ? 1 : sequences.values, a.T, at);
   const lif_tensor *common_sources[] = {&a.grad_out};
-  if (rows.template copies<COMMON>(a, sources, common_sources, at, true)) return;
+  if (rows.template copies<COMMON>(a, sequences, common_sources, at, true)) return;
   struct params p;
   struct states g;
   struct inputs g_in;
@@ -316,22 +338,24 @@ __global__ void __launch_bounds__(threads_of<LAYOUT>, forward_blocks<COMMON, LAY
   bind(p, S, spare);
   bind(g, S, spare);
   bind(g_in, S, spare);
-  read_params<COMMON>(p, a, S, at.b, n);
+  read_params<CASE>(p, a, S, at.b, n);
   const row_place out_row = rows.place_of(a.grad_out, COMMON || a.grad_out.data ? 0 : -1, 1);
   row_place record_row[STATE_COUNT];
   set_rows<false>(record_row, rows, g, a.grad_records, S, out_row.row + 1);
+  unsigned char *const stages = rows.end_of_ring();
   const int64_t chunks = (a.T + STEPS - 1) / STEPS;
   for (int64_t b = at.b; b < at.end; b += at.apart) {
     read(g, a.grad_last_state, S, b, n, REAL(0), REAL(0));
-    targets<COMMON ? 1 : INPUT_COUNT> grad_inputs(a.grad_inputs, b, n, a.T - 1);
+    targets<COMMON ? 1 : INPUT_COUNT, STAGED, NEURONS> grad_inputs(a.grad_inputs, b, n, a.T - 1);
     for (int64_t chunk = chunks - 1; chunk >= 0; chunk--) {
       const int left = (int)min((int64_t)STEPS, a.T - chunk * STEPS);
+      grad_inputs.begin(sequences.staged, 0, stages, left - 1);
       rows.wait(b, chunk * STEPS);
       const unsigned bits = rows.word(a.mask) >> (int)(chunk % (LIF_MASK_STEPS / STEPS)) * STEPS;
       const auto back = [&](int u, real g_out) {
         if constexpr (!COMMON) add_records(g, a, S, rows, record_row, u);
         step_backward_masked(computed, &p, (int)(bits >> u & 1u), g_out, &g, &g, &g_in);
-        grad_inputs.put(g_in, a.grad_inputs, S, -1);
+        grad_inputs.put(g_in, a.grad_inputs, S, -1, sequences.staged.together);
       };
       if (COMMON && LAYOUT != SHORT && left == STEPS) {
         real lifted[STEPS];
@@ -345,6 +369,9 @@ __global__ void __launch_bounds__(threads_of<LAYOUT>, forward_blocks<COMMON, LAY
         for (int u = left - 1; u >= 0; u--) back(u, rows.read(a.grad_out, out_row, 0, u));
         rows.release();
       }
+      if (STAGED)
+        write_stages(sequences.staged, stages, b, chunk * STEPS, at.warp_first(), at.warp_end(),
+                     left);
     }
     write(g, a.grad_first_state, S, b, n);
   }
@@ -371,20 +398,23 @@ __device__ __forceinline__ void take_slopes(const struct options &o,
  * the states before it, otherwise what is kept of it. */
 template <bool GRADIENTS>
 LIF_ON_BOTH int stash_values(int S) {
-#define COUNT_STATE(name, KIND) +computed_width(LIF_##KIND, S)
-  return GRADIENTS ? 0 NEURON_STATES(COUNT_STATE) : NEURON_KEEPS;
-#undef COUNT_STATE
+  constexpr int kinds[] = {NEURON_STATES(LIF_KIND_OF)};
+  int values = 0;
+  for (int kind : kinds) values += computed_width(kind, S);
+  return GRADIENTS ? values : NEURON_KEEPS;
 }
 
 /* From checkpoints. SURROGATE: its number as a constant, or ANY. GRADIENTS: of parameters too. */
-template <bool RING, int SURROGATE, bool GRADIENTS, bool COMMON, int LAYOUT>
-__global__ void __launch_bounds__(threads_of<LAYOUT>, backward_blocks<COMMON, LAYOUT>)
-    backward_kernel(const __grid_constant__ lif_args a, const __grid_constant__ sources sources) {
+template <bool RING, int SURROGATE, bool GRADIENTS, int CASE, int LAYOUT>
+__global__ void __launch_bounds__(threads_of<LAYOUT>, backward_blocks<CASE, LAYOUT>)
+    backward_kernel(const __grid_constant__ lif_args a,
+                    const __grid_constant__ sequences sequences) {
   extern __shared__ __align__(16) unsigned char shared_memory[];
   __shared__ barriers barriers;
   /* x is read unless nothing of it is needed. The stash is in registers where they suffice, which
    * spares four instructions a step and the loops' own; else in shared memory. 40 of the 96
    * registers that leave room for four blocks on a multiprocessor. */
+  constexpr bool COMMON = CASE > 0, STAGED = CASE == SCATTERED;
   constexpr int NEURONS = neurons_of<LAYOUT>;
   constexpr bool READS_X = GRADIENTS || NEURON_KEEPS > 0;
   constexpr int CONSTANT_VALUES = stash_values<GRADIENTS>(LIF_SYNAPSES);
@@ -398,12 +428,12 @@ __global__ void __launch_bounds__(threads_of<LAYOUT>, backward_blocks<COMMON, LA
   const int values = stash_values<GRADIENTS>(S);
   const place<NEURONS> at(a);
   const int64_t n = at.n;
-  rows_of<RING, NEURONS, CHUNK, false> rows(
-      shared_memory, &barriers, sources.stages,
-      COMMON ? 1 + (READS_X ? lif_width(LIF_PER_CURRENT, S) : 0) : sources.values, a.T, at);
+  rows_of<RING, NEURONS, CHUNK, false, STAGED> rows(
+      shared_memory, &barriers, sequences.stages,
+      COMMON ? 1 + (READS_X ? lif_width(LIF_PER_CURRENT, S) : 0) : sequences.values, a.T, at);
   const lif_tensor *common_sources[READS_X ? 2 : 1] = {&a.grad_out};
   if (READS_X) common_sources[READS_X] = &a.inputs[0];
-  if (rows.template copies<COMMON>(a, sources, common_sources, at, true)) return;
+  if (rows.template copies<COMMON>(a, sequences, common_sources, at, true)) return;
   struct params p, g_p;
   struct states s, g, ahead;
   struct inputs in, g_in;
@@ -415,18 +445,19 @@ __global__ void __launch_bounds__(threads_of<LAYOUT>, backward_blocks<COMMON, LA
   bind(ahead, S, spare);
   bind(in, S, spare);
   bind(g_in, S, spare);
-  if constexpr (RING)
-    spare = {(real *)(shared_memory + sources.stages * rows.stage_bytes) + threadIdx.x, NEURONS};
-  read_params<COMMON>(p, a, S, at.b, n);
+  unsigned char *const stash_begin = rows.end_of_ring(), *const stages =
+                                                             stash_begin + sequences.stashed;
+  if constexpr (RING) spare = {(real *)stash_begin + threadIdx.x, NEURONS};
+  read_params<CASE>(p, a, S, at.b, n);
   const row_place out_row = rows.place_of(a.grad_out, COMMON || a.grad_out.data ? 0 : -1, 1);
   row_place record_row[STATE_COUNT], row[INPUT_COUNT];
   const int before = set_rows<false>(record_row, rows, g, a.grad_records, S, out_row.row + 1);
-  set_rows<COMMON>(row, rows, in, a.inputs, S, COMMON ? 1 : before);
+  set_rows<CASE>(row, rows, in, a.inputs, S, COMMON ? 1 : before);
   const int64_t chunks = (a.T + CHUNK - 1) / CHUNK;
-  walk_fast_or_slow<COMMON>(a, p, [&](auto fast) {
+  walk_fast_or_slow<CASE>(a, p, [&](auto fast) {
     constexpr bool FAST = decltype(fast)::value;
-    struct options o = options_of<COMMON>(a);
-    set_speed<FAST, COMMON>(o);
+    struct options o = options_of<CASE>(a);
+    set_speed<FAST, CASE>(o);
     if (SURROGATE != ANY) o.surrogate = SURROGATE;
     o.param_gradients = GRADIENTS;
     checkpoints next(a, at.b, n, chunks - 1); /* is read while the chunk before it is walked */
@@ -435,7 +466,7 @@ __global__ void __launch_bounds__(threads_of<LAYOUT>, backward_blocks<COMMON, LA
       read(g, a.grad_last_state, S, b, n, REAL(0), REAL(0));
       clear(g_p, S);
       if (a.add_to_grad_params) read(g_p, a.grad_params, S, b, n, REAL(0), REAL(0));
-      targets<COMMON ? 1 : INPUT_COUNT> grad_inputs(a.grad_inputs, b, n, a.T - 1);
+      targets<COMMON ? 1 : INPUT_COUNT, STAGED, NEURONS> grad_inputs(a.grad_inputs, b, n, a.T - 1);
       for (int64_t chunk = chunks - 1; chunk >= 0; chunk--) {
         const int steps = (int)min((int64_t)CHUNK, a.T - chunk * CHUNK);
         assign(s, ahead, S);
@@ -444,9 +475,10 @@ __global__ void __launch_bounds__(threads_of<LAYOUT>, backward_blocks<COMMON, LA
         else
           next.move(a, -1);
         next.read(ahead, a, S, LAYOUT == SHORT ? b + at.apart < at.end : chunk > 0);
+        grad_inputs.begin(sequences.staged, 0, stages, steps - 1);
         rows.wait(b, chunk * CHUNK);
         const auto take_inputs = [&](int u) {
-          if (READS_X) take<COMMON>(in, a, S, rows, row, u);
+          if (READS_X) take<CASE>(in, a, S, rows, row, u);
           if (!RING) take_recurrent(in, a, S, b, n);
         };
         const auto replay = [&](int u, const auto &stash, bool go_on) {
@@ -476,7 +508,7 @@ __global__ void __launch_bounds__(threads_of<LAYOUT>, backward_blocks<COMMON, LA
           if constexpr (!RING) g_out = add_spikes(g_out, a, b, n);
           if constexpr (!COMMON) add_records(g, a, S, rows, record_row, u);
           step_backward(computed, &o, &p, &kept, &s, &in, spike, g_out, &g, &g, &g_in, &g_p);
-          grad_inputs.put(g_in, a.grad_inputs, S, -1);
+          grad_inputs.put(g_in, a.grad_inputs, S, -1, sequences.staged.together);
           if constexpr (!RING) put_recurrent(g_in, a, S, b, n);
         };
         if (FAST && RING && LAYOUT != SHORT && steps == CHUNK) {
@@ -516,6 +548,9 @@ __global__ void __launch_bounds__(threads_of<LAYOUT>, backward_blocks<COMMON, LA
           }
         }
         rows.release();
+        if (STAGED)
+          write_stages(sequences.staged, stages, b, chunk * CHUNK, at.warp_first(), at.warp_end(),
+                       steps);
       }
       write(g, a.grad_first_state, S, b, n);
       write(g_p, a.grad_params, S, b, n);

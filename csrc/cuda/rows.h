@@ -11,7 +11,7 @@
 #ifndef LIF_ROWS_H
 #define LIF_ROWS_H
 
-#include "fields.h"
+#include "targets.h"
 
 /* Instructions of compute capability 8 and later. Below it the kernels with a ring are compiled
  * without them, and never launched. */
@@ -28,16 +28,25 @@ enum {
   PIECE = 16 /* bytes of a copy */
 };
 
-/* What a launch reads step by step, in the order in which the rows of a step stand in a stage. */
-struct sources {
-  int stages; /* of a block's ring */
-  int values; /* of a neuron per step: rows of a step in a stage */
+/* How the rows of a sequence are copied: element by element, neighbouring lanes neighbouring
+ * neurons; the same with neighbouring steps, where those are the nearer ones in memory; in pieces,
+ * where they are dense and aligned. */
+enum { BY_NEURON, BY_STEP, IN_PIECES };
+
+/* The sequences of a launch: what it reads step by step, in the order in which the rows of a step
+ * stand in a stage, and what it writes by way of shared memory. */
+struct sequences {
+  int stages;  /* of a block's ring */
+  int values;  /* read of a neuron per step: rows of a step in a stage */
+  int stashed; /* bytes of the stash, which stands behind the ring; behind it stands what is staged
+                */
   int count;
   struct {
     unsigned short place; /* of its lif_tensor in lif_args, in bytes */
     unsigned char width;  /* values of a neuron per step */
-    unsigned char pieces; /* its rows can be copied in pieces: dense, and aligned */
+    unsigned char copied; /* one of those above */
   } of[MOST_SOURCES];
+  staging staged;
 };
 
 /* Copying warps of a block: few neurons walk fast. */
@@ -62,6 +71,10 @@ struct place {
     walking = (count + 31) / 32 * 32;
     n = first + min((int)threadIdx.x, count - 1);
   }
+
+  /* The neurons of this thread's warp. */
+  __device__ __forceinline__ int64_t warp_first() const { return first + threadIdx.x / 32 * 32; }
+  __device__ __forceinline__ int64_t warp_end() const { return first + count; }
 };
 
 /* Whether the values of a neuron stand side by side, and those of the next neuron behind them. Its
@@ -132,8 +145,9 @@ __device__ __forceinline__ void copy(void *to, const void *from) {
 /* One block's ring. A stage holds, with MASK, a row of the mask's words, and behind it up to STEPS
  * time steps of `values` rows each. Everything but `stage` and `parity`, which each thread counts
  * for itself, is the same for all threads. */
-template <int NEURONS, int STEPS, bool MASK>
+template <int NEURONS, int STEPS, bool MASK, bool SCATTERED>
 struct ring {
+  static constexpr bool TOGETHER = takes_together<NEURONS>; /* see read_all */
   enum { MASK_ROW = MASK ? NEURONS * sizeof(unsigned) : 0, COPIERS = copiers_of<NEURONS> };
   unsigned char *memory;
   barriers *all;
@@ -142,12 +156,18 @@ struct ring {
   unsigned parity;
   int turn; /* a copying warp: chunks until its own; the warps take turns */
 
+  /* From one step to the next, in elements. With SCATTERED a piece more than its rows: copies along
+   * time would else meet one bank of shared memory only. */
+  __host__ __device__ static int step_of(int values) {
+    return (values > 0 ? values : 1) * NEURONS + (SCATTERED ? PIECE / (int)sizeof(stored) : 0);
+  }
+
   /* Of a sequence of T steps: a short one leaves no steps of a stage empty. */
   __host__ __device__ static int bytes_of_stage(int64_t T, int values) {
     return MASK_ROW + (int)(T < 1       ? 1
                             : T < STEPS ? T
                                         : STEPS) *
-                          (values > 0 ? values : 1) * NEURONS * (int)sizeof(stored);
+                          step_of(values) * (int)sizeof(stored);
   }
 
   __device__ __forceinline__ ring(unsigned char *memory, barriers *all, int stages, int values,
@@ -166,7 +186,8 @@ struct ring {
     return (unsigned *)(memory + stage * stage_bytes);
   }
   __device__ __forceinline__ stored *row(int step, int value) const {
-    return (stored *)(memory + stage * stage_bytes + MASK_ROW) + (step * values + value) * NEURONS;
+    return (stored *)(memory + stage * stage_bytes + MASK_ROW) + step * step_of(values) +
+           value * NEURONS;
   }
 
   /* Copying warps at work. A warp tells the rounds of a stage apart by their parity alone. With a
@@ -218,7 +239,7 @@ struct ring {
   template <bool ALL>
   __device__ __forceinline__ void copy_pieces(stored *to, route way, int steps, int count) const {
     const int lane = threadIdx.x & 31, column = lane % PIECES * EACH, first = lane / PIECES;
-    const int step = values * NEURONS;
+    const int step = step_of(values);
     to += first * step + column;
 #pragma unroll(ALL ? STEPS : 4)
     for (int u = 0; u < (ALL ? STEPS : steps); u += ROWS_AT_ONCE, way.from += way.rows_on)
@@ -231,7 +252,7 @@ struct ring {
   /* Rows element by element. */
   __device__ __forceinline__ void copy_elements(stored *to, route way, int64_t n, int steps,
                                                 int count) const {
-    const int lane = threadIdx.x & 31, step = values * NEURONS;
+    const int lane = threadIdx.x & 31, step = step_of(values);
     const int64_t turn_on = 32 * n * (int64_t)sizeof(stored);
     to += lane;
     if constexpr (sizeof(stored) >= 4) {
@@ -260,10 +281,34 @@ struct ring {
     }
   }
 
+  /* The same with the lanes along time: neurons are `n` apart, steps `t`. */
+  __device__ __forceinline__ void copy_by_step(stored *to, const stored *from, int64_t t, int64_t n,
+                                               int steps, int count) const {
+    enum { RUN = STEPS < 32 ? STEPS : 32, APART = 32 / RUN, AT_ONCE = 8 };
+    const int u = threadIdx.x % RUN, first = threadIdx.x % 32 / RUN;
+    if (u >= steps) return;
+    to += u * step_of(values);
+    from += u * t;
+    if constexpr (sizeof(stored) >= 4) {
+#pragma unroll 4
+      for (int m = first; m < count; m += APART) copy<sizeof(stored)>(to + m, from + m * n);
+    } else { /* see above */
+      for (int begin = first; begin < count; begin += APART * AT_ONCE) {
+        stored passing[AT_ONCE];
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; k++)
+          if (begin + k * APART < count) passing[k] = __ldg(from + (begin + k * APART) * n);
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; k++)
+          if (begin + k * APART < count) to[begin + k * APART] = passing[k];
+      }
+    }
+  }
+
   /* A row that is the same in every step, into all rows that a stage may have of it. */
   __device__ __forceinline__ void repeat_row(stored *to, const route &way, int64_t n, int steps,
                                              int count) const {
-    const int lane = threadIdx.x & 31, step = values * NEURONS;
+    const int lane = threadIdx.x & 31, step = step_of(values);
     stored same[TURNS];
 #pragma unroll
     for (int turn = 0; turn < TURNS; turn++)
@@ -280,18 +325,20 @@ struct ring {
   /* A chunk of a sequence with `width` values per neuron. One that is the same in every step needs
    * no copies after the first round of the stages. */
   __device__ __forceinline__ void copy_source(stored *to, const lif_tensor &x, int width,
-                                              bool pieces, const stored *from, int steps,
+                                              int copied, const stored *from, int steps,
                                               bool first_round, int all_steps, int count) const {
     const bool interleaved = width > 1 && is_interleaved(x, width);
     const int64_t n = interleaved ? 1 : x.n, value_on = interleaved ? NEURONS : x.s;
     if (x.t == 0 && !first_round) return;
     for (int k = 0; k < width; k++) {
       stored *const rows = to + k * NEURONS;
-      const route way = route_of(from + k * value_on, x.t, n, pieces && x.t);
+      const route way = route_of(from + k * value_on, x.t, n, copied == IN_PIECES && x.t);
       const int within = interleaved ? count * width - k * NEURONS : count;
       if (x.t == 0)
         repeat_row(rows, way, n, all_steps, within);
-      else if (!pieces)
+      else if (SCATTERED && copied == BY_STEP)
+        copy_by_step(rows, from + k * value_on, x.t, n, steps, within);
+      else if (copied != IN_PIECES)
         copy_elements(rows, way, n, steps, within);
       else if (steps == STEPS)
         copy_pieces<true>(rows, way, steps, within);
@@ -304,7 +351,7 @@ struct ring {
    * last to first. The common case has these sources; where they are is kept from chunk to chunk.
    */
   template <bool COMMON, int COUNT>
-  __device__ __forceinline__ void feed(const lif_args &a, const sources &sources,
+  __device__ __forceinline__ void feed(const lif_args &a, const sequences &read,
                                        const lif_tensor *const (&common)[COUNT],
                                        const place<NEURONS> &at, int64_t b, bool backward) {
     const int64_t chunks = (a.T + STEPS - 1) / STEPS, first_t = backward ? (chunks - 1) * STEPS : 0;
@@ -329,15 +376,15 @@ struct ring {
         if constexpr (COMMON) {
 #pragma unroll
           for (int k = 0; k < COUNT; k++)
-            copy_source(row(0, k), *common[k], 1, sources.of[k].pieces, from[k], steps, c < stages,
+            copy_source(row(0, k), *common[k], 1, read.of[k].copied, from[k], steps, c < stages,
                         all_steps, at.count);
         } else {
           stored *to = row(0, 0);
-          for (int k = 0; k < sources.count; k++) {
-            const lif_tensor &x = *(const lif_tensor *)((const char *)&a + sources.of[k].place);
-            copy_source(to, x, sources.of[k].width, sources.of[k].pieces, address(x, t), steps,
+          for (int k = 0; k < read.count; k++) {
+            const lif_tensor &x = *(const lif_tensor *)((const char *)&a + read.of[k].place);
+            copy_source(to, x, read.of[k].width, read.of[k].copied, address(x, t), steps,
                         c < stages, all_steps, at.count);
-            to += sources.of[k].width * NEURONS;
+            to += read.of[k].width * NEURONS;
           }
         }
         if constexpr (sizeof(stored) < 4)
@@ -353,7 +400,7 @@ struct ring {
   /* The start of a kernel: the copying warps do all of their work. True for threads that are then
    * done: those warps', and those without a neuron. */
   template <bool COMMON, int COUNT>
-  __device__ __forceinline__ bool copies(const lif_args &a, const sources &sources,
+  __device__ __forceinline__ bool copies(const lif_args &a, const sequences &read,
                                          const lif_tensor *const (&common)[COUNT],
                                          const place<NEURONS> &at, bool backward) {
     open(at.walking);
@@ -361,7 +408,7 @@ struct ring {
     turn = (int)(threadIdx.x - NEURONS) / 32;
     if (turn >= copiers()) return true;
     for (int64_t b = at.b; b < at.end; b += at.apart)
-      feed<COMMON>(a, sources, common, at, b, backward);
+      feed<COMMON>(a, read, common, at, b, backward);
     return true;
   }
 
@@ -369,6 +416,9 @@ struct ring {
    */
   __device__ __forceinline__ void wait(int64_t, int64_t) const {
     barrier_wait(&all->full[stage], parity);
+  }
+  __device__ __forceinline__ unsigned char *end_of_ring() const {
+    return memory + stages * stage_bytes;
   }
   /* By every thread: one a warp, after __syncwarp, is no faster, and compute-sanitizer's racecheck
    * cannot follow it. */
@@ -389,19 +439,27 @@ struct ring {
         unpack(row(u, place.row < 0 ? 0 : place.row)[place.column + k * place.value]);
     return place.row < 0 ? REAL(-0.0) : found;
   }
+  /* The same of all VALUES values of a sequence that is given, which stand side by side: one by one
+   * the threads of a warp would meet the same banks of shared memory. */
+  __device__ __forceinline__ void read_all(const row_place &place, int u, real *values) const {
+#pragma unroll
+    for (int k = 0; k < VALUES; k += AT_ONCE)
+      read_together<AT_ONCE>(row(u, place.row) + place.column + k, values + k);
+  }
   __device__ __forceinline__ unsigned word(const lif_tensor &) const { return mask_row()[lane]; }
 };
 
 /* The same without copies: every thread reads for itself. */
 template <int NEURONS>
 struct direct {
+  static constexpr bool TOGETHER = false;
   int64_t n, b, t;
 
   __device__ __forceinline__ direct(unsigned char *, barriers *, int, int, int64_t,
                                     const place<NEURONS> &at)
       : n(at.n), b(0), t(0) {}
   template <bool COMMON, int COUNT>
-  __device__ __forceinline__ bool copies(const lif_args &, const sources &,
+  __device__ __forceinline__ bool copies(const lif_args &, const sequences &,
                                          const lif_tensor *const (&)[COUNT],
                                          const place<NEURONS> &at, bool) const {
     return (int)threadIdx.x >= at.count;
@@ -410,6 +468,7 @@ struct direct {
     b = batch_item;
     t = first;
   }
+  __device__ __forceinline__ unsigned char *end_of_ring() const { return nullptr; }
   __device__ __forceinline__ void release() const {}
   __device__ __forceinline__ row_place place_of(const lif_tensor &, int row, int) const {
     return {row, 0, 0};
@@ -424,7 +483,7 @@ struct direct {
   }
 };
 
-template <bool RING, int NEURONS, int STEPS, bool MASK>
-using rows_of = std::conditional_t<RING, ring<NEURONS, STEPS, MASK>, direct<NEURONS>>;
+template <bool RING, int NEURONS, int STEPS, bool MASK, bool SCATTERED>
+using rows_of = std::conditional_t<RING, ring<NEURONS, STEPS, MASK, SCATTERED>, direct<NEURONS>>;
 
 #endif

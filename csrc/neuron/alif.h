@@ -40,19 +40,27 @@
 #define NEURON_DERIVED(FIELD)
 #define NEURON_STATES(FIELD) \
   FIELD(v, PER_NEURON) FIELD(i, PER_SYNAPSE) FIELD(adaptation, PER_NEURON)
-#define NEURON_KEPT(FIELD) \
-  FIELD(v) FIELD(threshold) /* membrane potential before the reset; the adaptive threshold */
+#define NEURON_KEPT(FIELD)                                          \
+  /* membrane potential before the reset; the adaptive threshold */ \
+  FIELD(v, PER_NEURON) FIELD(threshold, PER_NEURON)
 #define NEURON_OPTIONS(OPTION) \
   OPTION(norm_input)           \
   OPTION(multi_spikes)         \
   OPTION(max_spikes) OPTION(reset_to_value) OPTION(zero_adaptation) OPTION(threshold_gradient)
-#define NEURON_COMMON(OPTION_IS, LEFT_OUT) \
-  OPTION_IS(norm_input, 1)                 \
-  OPTION_IS(multi_spikes, 0)               \
-  OPTION_IS(reset_to_value, 0)             \
-  OPTION_IS(zero_adaptation, 0) LEFT_OUT(reset_value) LEFT_OUT(min_v) LEFT_OUT(bias)
 
 NEURON_STRUCTS
+
+/* sinabs' with norm_input and the subtractive reset. 1: SingleSpike. 2: MultiSpike. */
+enum { COMMON_CASES = 2 };
+LIF_ON_BOTH struct common_case common_case(int number) {
+  struct common_case c = {0};
+  expect(&c, OPTION_norm_input, 1);
+  expect(&c, OPTION_multi_spikes, number == 2);
+  expect(&c, OPTION_reset_to_value, 0);
+  expect(&c, OPTION_zero_adaptation, 0);
+  c.left_out = 1 << PARAM_reset_value | 1 << PARAM_min_v | 1 << PARAM_bias;
+  return c;
+}
 
 LIF_FN void derive(struct params *p) { (void)p; }
 

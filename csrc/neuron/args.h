@@ -16,10 +16,11 @@ enum {
   LIF_MAX_SURROGATE_PARAMS = 6,
   LIF_CHECKPOINT_INTERVAL = 16, /* time steps from one saved state to the next; the backward replays
                                    the steps between on chip */
-  LIF_MASK_STEPS = 32,          /* time steps in one word of the mask */
-  LIF_MANY = 9 /* synapses: loops with a smaller number of them hold a neuron's values in registers,
-                  the loops with LIF_MANY take any number and keep the values in memory */
+  LIF_MASK_STEPS = 32           /* time steps in one word of the mask */
 };
+/* Synapses: loops with a smaller number of them hold a neuron's values in registers, the loops with
+ * LIF_MANY take any number and keep the values in memory. A macro, because #if asks for it. */
+#define LIF_MANY 9
 
 /* How wide a field is, for a layer of N neurons with S synapses each. */
 enum lif_kind {
@@ -160,7 +161,7 @@ struct lif_args {
 #ifdef __CUDACC__
 #define LIF_ON_BOTH static constexpr __host__ __device__ /* on the host and on the GPU */
 #else
-#define LIF_ON_BOTH static inline
+#define LIF_ON_BOTH static inline __attribute__((always_inline))
 #endif
 
 /* Number of values a neuron has in a field of this kind. */

@@ -38,17 +38,26 @@
   FIELD(reset_value, OPTIONAL_PER_NEURON) \
   FIELD(threshold, PER_NEURON)            \
   FIELD(refractory, OPTIONAL_PER_NEURON) FIELD(bias, OPTIONAL_PER_NEURON)
-#define NEURON_DERIVED(FIELD) FIELD(per_threshold)
+#define NEURON_DERIVED(FIELD) FIELD(per_threshold, PER_NEURON)
 #define NEURON_STATES(FIELD) \
   FIELD(v, PER_NEURON) FIELD(i, PER_NEURON) FIELD(refractory, OPTIONAL_PER_NEURON)
-#define NEURON_KEPT(FIELD) \
-  FIELD(v) FIELD(mute) /* membrane potential before the reset; whether it is refractory */
+#define NEURON_KEPT(FIELD)                                            \
+  /* membrane potential before the reset; whether it is refractory */ \
+  FIELD(v, PER_NEURON) FIELD(mute, PER_NEURON)
 #define NEURON_OPTIONS(OPTION) OPTION(synapse_update) OPTION(leaky) OPTION(reset_gradient)
-#define NEURON_COMMON(OPTION_IS, LEFT_OUT)          \
-  OPTION_IS(synapse_update, SYNAPSE_MEMBRANE_FIRST) \
-  OPTION_IS(leaky, 1) OPTION_IS(reset_gradient, 0) LEFT_OUT(bias)
 
 NEURON_STRUCTS
+
+/* 1: hxtorch's LIF. 2: norse's. */
+enum { COMMON_CASES = 2 };
+LIF_ON_BOTH struct common_case common_case(int number) {
+  struct common_case c = {0};
+  expect(&c, OPTION_synapse_update, number == 1 ? SYNAPSE_MEMBRANE_FIRST : SYNAPSE_INPUT_FIRST);
+  expect(&c, OPTION_leaky, 1);
+  expect(&c, OPTION_reset_gradient, number == 2);
+  c.left_out = 1 << PARAM_bias;
+  return c;
+}
 
 LIF_FN void derive(struct params *p) { p->per_threshold = REAL(1) / p->threshold; }
 

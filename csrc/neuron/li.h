@@ -25,9 +25,17 @@
 #define NEURON_STATES(FIELD) FIELD(v, PER_NEURON) FIELD(i, PER_NEURON)
 #define NEURON_KEPT(FIELD)
 #define NEURON_OPTIONS(OPTION) OPTION(synapse_update)
-#define NEURON_COMMON(OPTION_IS, LEFT_OUT) LEFT_OUT(bias)
 
 NEURON_STRUCTS
+
+/* 1: without a bias. 2: norse's, which is also INPUT_FIRST. */
+enum { COMMON_CASES = 2 };
+LIF_ON_BOTH struct common_case common_case(int number) {
+  struct common_case c = {0};
+  if (number == 2) expect(&c, OPTION_synapse_update, SYNAPSE_INPUT_FIRST);
+  c.left_out = 1 << PARAM_bias;
+  return c;
+}
 
 LIF_FN void derive(struct params *p) { (void)p; }
 

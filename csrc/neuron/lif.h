@@ -21,13 +21,20 @@
 #define NEURON_PARAMS(FIELD)   \
   FIELD(decay_mem, PER_NEURON) \
   FIELD(decay_syn, PER_SYNAPSE) FIELD(threshold, PER_NEURON) FIELD(bias, OPTIONAL_PER_NEURON)
-#define NEURON_DERIVED(FIELD) FIELD(per_threshold)
+#define NEURON_DERIVED(FIELD) FIELD(per_threshold, PER_NEURON)
 #define NEURON_STATES(FIELD) FIELD(v, PER_NEURON) FIELD(i, PER_SYNAPSE)
-#define NEURON_KEPT(FIELD) FIELD(v) /* membrane potential before the reset */
+#define NEURON_KEPT(FIELD) FIELD(v, PER_NEURON) /* membrane potential before the reset */
 #define NEURON_OPTIONS(OPTION) OPTION(max_spikes)
-#define NEURON_COMMON(OPTION_IS, LEFT_OUT) LEFT_OUT(bias)
 
 NEURON_STRUCTS
+
+/* 1: without a bias. 2: with or without. */
+enum { COMMON_CASES = 2 };
+LIF_ON_BOTH struct common_case common_case(int number) {
+  struct common_case c = {0};
+  if (number == 1) c.left_out = 1 << PARAM_bias;
+  return c;
+}
 
 LIF_FN void derive(struct params *p) { p->per_threshold = REAL(1) / p->threshold; }
 

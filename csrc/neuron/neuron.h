@@ -25,17 +25,18 @@
  *
  * NEURON_INPUTS, NEURON_PARAMS, NEURON_STATES, NEURON_OPTIONS: the lists of its fields.
  *
- * NEURON_DERIVED: the numbers, each FIELD(name), that derive makes of the parameters. They are
- * further members of struct params. derive: (parameters) -> the same with these numbers; the loops
- * call it once per neuron, not once per step.
+ * NEURON_DERIVED: the list of the numbers, all PER_NEURON, that derive makes of the parameters.
+ * They are further members of struct params. derive: (parameters) -> the same with these numbers;
+ * the loops call it once per neuron, not once per step.
  *
- * NEURON_KEPT: the numbers of a step that the backward needs where no parameter needs a gradient,
- * each FIELD(name). If there are none, nothing is saved.
- *
- * NEURON_COMMON: its common case, that is the options and left-out parameters with which the loops
- * are also compiled as constants: OPTION_IS(name, value) and LEFT_OUT(name).
+ * NEURON_KEPT: the list of the numbers of a step, all PER_NEURON, that the backward needs where no
+ * parameter needs a gradient. If there are none, nothing is saved.
  *
  * NEURON_STRUCTS, written as it is: it makes the structs below from the lists.
+ *
+ * COMMON_CASES and common_case: how many common cases it has, and a function that tells each of
+ * them, from number 1 on (struct common_case). The loops are also compiled with what it says as
+ * constants.
  *
  * step: (parameters, state, inputs) -> next state, output.
  *
@@ -63,10 +64,25 @@
 #include "args.h"
 #include "spike.h"
 
-/* The members of the structs, and how many numbers each is. With LIF_MANY synapses a member refers
- * to numbers in memory, to which the loop binds it. */
-#if LIF_SYNAPSES < 9 /* LIF_MANY */
-#define PER_SYNAPSE(name) real name[LIF_SYNAPSES > 1 ? LIF_SYNAPSES : 1];
+/* LIF_UNROLLED: a loop of constant length, wholly, before loops around it are vectorised. For
+ * synapses, of which there may be any number, it is LIF_UNROLLED_SYNAPSES. */
+#if defined(__CUDACC__)
+#define LIF_UNROLLED _Pragma("unroll")
+#define LIF_UNROLLED_SYNAPSES LIF_UNROLLED
+#elif defined(__clang__)
+#define LIF_UNROLLED _Pragma("clang loop unroll(full)")
+#define LIF_UNROLLED_SYNAPSES
+#else
+#define LIF_UNROLLED _Pragma("GCC unroll 64")
+#define LIF_UNROLLED_SYNAPSES _Pragma("GCC unroll 8")
+#endif
+#define LIF_EACH_SYNAPSE(k, S) LIF_UNROLLED_SYNAPSES for (int k = 0; k < (S); k++)
+
+/* The type of a member of each kind, LIF_NUMBERS_<kind>. With LIF_MANY synapses a member
+ * PER_SYNAPSE refers to numbers in memory, to which the loop binds it. */
+#if LIF_SYNAPSES < LIF_MANY
+typedef real LIF_NUMBERS_PER_NEURON;
+typedef real LIF_NUMBERS_PER_SYNAPSE[LIF_SYNAPSES > 1 ? LIF_SYNAPSES : 1];
 #elif defined(__CUDACC__)
 struct per_synapse {
   real *at;
@@ -74,30 +90,22 @@ struct per_synapse {
 
   __device__ __forceinline__ real &operator[](int k) const { return at[k * stride]; }
 };
-#define PER_SYNAPSE(name) per_synapse name;
-#else
-#define PER_SYNAPSE(name) real *name;
+typedef real LIF_NUMBERS_PER_NEURON;
+typedef per_synapse LIF_NUMBERS_PER_SYNAPSE;
+#else /* members at equal distances (PLACE in cpu/row.h) */
+typedef real LIF_NUMBERS_PER_NEURON __attribute__((aligned(sizeof(real *))));
+typedef real *LIF_NUMBERS_PER_SYNAPSE;
 #endif
-#define PER_CURRENT(name) PER_SYNAPSE(name)
-#define RECURRENT(name) PER_SYNAPSE(name)
-#define PER_NEURON(name) real name;
-#define OPTIONAL_PER_NEURON(name) real name;
+typedef LIF_NUMBERS_PER_NEURON LIF_NUMBERS_OPTIONAL_PER_NEURON;
+typedef LIF_NUMBERS_PER_SYNAPSE LIF_NUMBERS_PER_CURRENT, LIF_NUMBERS_RECURRENT;
 
 /* The number of synapses to be computed for a layer of S. */
 LIF_ON_BOTH int computed_synapses(int S) { return LIF_SYNAPSES < LIF_MANY ? LIF_SYNAPSES : S; }
 
-#ifdef __CUDACC__
-#define LIF_EACH_SYNAPSE(k, S) _Pragma("unroll") for (int k = 0; k < (S); k++)
-#elif defined(__clang__)
-#define LIF_EACH_SYNAPSE(k, S) for (int k = 0; k < (S); k++)
-#else /* wholly, before the loop over neurons is vectorised */
-#define LIF_EACH_SYNAPSE(k, S) _Pragma("GCC unroll 8") for (int k = 0; k < (S); k++)
-#endif
-
-#define LIF_MEMBER(name, KIND) KIND(name)
-#define LIF_NUMBER(name) real name;
-#define LIF_COUNT_NUMBER(name) +1
-#define NEURON_KEEPS (0 NEURON_KEPT(LIF_COUNT_NUMBER))
+#define LIF_MEMBER(name, KIND) LIF_NUMBERS_##KIND name;
+#define LIF_COUNT(name, KIND) +1
+#define LIF_KIND_OF(name, KIND) LIF_##KIND,
+#define NEURON_KEEPS (0 NEURON_KEPT(LIF_COUNT))
 #define LIF_INPUT_INDEX(name, KIND) INPUT_##name,
 #define LIF_PARAM_INDEX(name, KIND) PARAM_##name,
 #define LIF_STATE_INDEX(name, KIND) STATE_##name,
@@ -109,13 +117,13 @@ LIF_ON_BOTH int computed_synapses(int S) { return LIF_SYNAPSES < LIF_MANY ? LIF_
   };                                                   \
   struct params {                                      \
     NEURON_PARAMS(LIF_MEMBER)                          \
-    NEURON_DERIVED(LIF_NUMBER)                         \
+    NEURON_DERIVED(LIF_MEMBER)                         \
   };                                                   \
   struct states {                                      \
     NEURON_STATES(LIF_MEMBER)                          \
   };                                                   \
   struct kept {                                        \
-    NEURON_KEPT(LIF_NUMBER)                            \
+    NEURON_KEPT(LIF_MEMBER)                            \
   };                                                   \
   enum { NEURON_INPUTS(LIF_INPUT_INDEX) INPUT_COUNT }; \
   enum { NEURON_PARAMS(LIF_PARAM_INDEX) PARAM_COUNT }; \
@@ -126,15 +134,39 @@ LIF_ON_BOTH int computed_synapses(int S) { return LIF_SYNAPSES < LIF_MANY ? LIF_
 #define INPUT_GIVEN(options, name) ((options)->inputs_given >> INPUT_##name & 1)
 #define PARAM_GIVEN(options, name) ((options)->params_given >> PARAM_##name & 1)
 
-/* What to pass to NEURON_COMMON(OPTION_IS, LEFT_OUT): IS_... ask whether a launch `a` is the
- * neuron's common case, SET_... tell the compiler that it is. */
-#define IGNORE_OPTION(name, constant)
-#define IS_COMMON_OPTION(name, constant) &&a->options.values[OPTION_##name] == (constant)
-#define IS_LEFT_OUT(name) &&!(a->options.params_given >> PARAM_##name & 1)
-#define SET_COMMON_OPTION(name, constant) o.values[OPTION_##name] = REAL(constant);
-#define SET_NOT_GIVEN(name) o.params_given &= ~(1 << PARAM_##name);
-#define SET_LEFT_OUT(name) \
-  p.name = REAL(-0.0); /* adding it changes nothing, so the compiler drops it */
+/* What is known of a call that is one of the neuron's common cases. */
+struct common_case {
+  int left_out;                   /* a bit for each parameter that is not given */
+  int known;                      /* a bit for each option whose value is known */
+  double values[LIF_MAX_OPTIONS]; /* of these options */
+};
+
+/* By the neuron's header: case `number`, from 1 to COMMON_CASES. */
+LIF_ON_BOTH struct common_case common_case(int number);
+
+/* Says of a case the value of an option. */
+LIF_ON_BOTH void expect(struct common_case *c, int option, double value) {
+  c->known |= 1 << option;
+  c->values[option] = value;
+}
+
+/* Whether a launch's options and parameters are those of case `number`. */
+LIF_ON_BOTH int fits_case(const struct lif_options *o, int number) {
+  const struct common_case c = common_case(number);
+  for (int k = 0; k < LIF_MAX_OPTIONS; k++)
+    if ((c.known >> k & 1) && o->values[k] != c.values[k]) return 0;
+  return !(o->params_given & c.left_out);
+}
+
+/* Tells the compiler that they are. (What is left out of struct params the loops set to -0: adding
+ * it changes nothing, so the compiler drops it.) */
+LIF_FN void set_known(struct options *o, int number) {
+  const struct common_case c = common_case(number);
+  LIF_UNROLLED for (int k = 0; k < LIF_MAX_OPTIONS; k++) {
+    if (c.known >> k & 1) o->values[k] = (real)c.values[k];
+  }
+  o->params_given &= ~c.left_out;
+}
 
 /* For files compiled once per neuron, with -DNEURON=<name>. */
 #define LIF_STRING_(token) #token

@@ -112,7 +112,8 @@ static py::object cuda_way(bool backward) {
   return words_of(lif_cuda_last_way(backward), {{LIF_WAY_RING, "ring"},
                                                 {LIF_WAY_COMMON, "common"},
                                                 {LIF_WAY_PIECES, "pieces"},
-                                                {LIF_WAY_MASK, "mask"}});
+                                                {LIF_WAY_MASK, "mask"},
+                                                {LIF_WAY_STAGED, "staged"}});
 }
 #endif
 
@@ -138,7 +139,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
 #ifdef LIF_CUDA
   m.def("cuda_way", &cuda_way, py::arg("backward"),
         "For tests: which way the last launch on a GPU took, a set of words out of ring, common, "
-        "pieces, mask; None if there was none.");
+        "pieces, mask, staged; None if there was none.");
 #endif
   m.def("set_stream_from", &lif_set_stream_from,
         "On the CPU, outputs of so many bytes for each thread go past the caches; 4194304 (4 MiB) "

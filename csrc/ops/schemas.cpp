@@ -31,23 +31,22 @@
 
 namespace lif {
 
-#define ID(name) ID_##name,
-enum { LIF_NEURONS(ID) NEURON_COUNT };
-#define NAME(name) "torch_lif::" #name,
-static const char *const op_names[] = {LIF_NEURONS(NAME)};
-
 using PublicSignature = Tensors(const OptionalTensors &, const OptionalTensors &,
                                 const OptionalTensors &, CONFIG_PARAMETERS);
 using BackwardSignature = Tensors(const OptionalTensors &, const OptionalTensors &,
                                   const OptionalTensors &, at::TensorList, CONFIG_PARAMETERS, bool,
                                   at::IntArrayRef);
 
+static std::string op_name(int index, const char *suffix) {
+  return std::string(neuron(index).name) + suffix;
+}
+
 template <class Signature>
 static std::vector<c10::TypedOperatorHandle<Signature>> find(const char *suffix) {
   std::vector<c10::TypedOperatorHandle<Signature>> ops;
-  for (const char *name : op_names)
+  for (int index = 0; index < neuron_count(); index++)
     ops.push_back(c10::Dispatcher::singleton()
-                      .findSchemaOrThrow((std::string(name) + suffix).c_str(), "")
+                      .findSchemaOrThrow(("torch_lif::" + op_name(index, suffix)).c_str(), "")
                       .typed<Signature>());
   return ops;
 }
@@ -104,37 +103,46 @@ struct Kernels {
   }
 };
 
-TORCH_LIBRARY(torch_lif, m) {
-#define SCHEMAS(name)                    \
-  m.def(#name PUBLIC_SCHEMA);            \
-  m.def(#name "_forward" PUBLIC_SCHEMA); \
-  m.def(#name "_backward" BACKWARD_SCHEMA);
-  LIF_NEURONS(SCHEMAS)
+/* From neuron `index` on, to the library's dispatch key. */
+template <int index = 0>
+static void add_device_kernels(torch::Library &m) {
+  if constexpr (index < LIF_NEURON_COUNT) {
+    m.impl(op_name(index, "").c_str(), &Kernels<index>::plain);
+    m.impl(op_name(index, "_forward").c_str(), &Kernels<index>::for_backward);
+    m.impl(op_name(index, "_backward").c_str(), &Kernels<index>::gradient);
+    add_device_kernels<index + 1>(m);
+  }
 }
 
-#define DEVICE_KERNELS(name)                                   \
-  m.impl(#name, &Kernels<ID_##name>::plain);                   \
-  m.impl(#name "_forward", &Kernels<ID_##name>::for_backward); \
-  m.impl(#name "_backward", &Kernels<ID_##name>::gradient);
-// clang-format off
-TORCH_LIBRARY_IMPL(torch_lif, CPU, m) { LIF_NEURONS(DEVICE_KERNELS) }
-TORCH_LIBRARY_IMPL(torch_lif, CUDA, m) { LIF_NEURONS(DEVICE_KERNELS) }
-TORCH_LIBRARY_IMPL(torch_lif, Meta, m) { LIF_NEURONS(DEVICE_KERNELS) }
+template <int index = 0>
+static void add_autograd_kernels(torch::Library &m) {
+  if constexpr (index < LIF_NEURON_COUNT) {
+    m.impl(op_name(index, "").c_str(), &Kernels<index>::with_gradient);
+    m.impl(op_name(index, "_backward").c_str(), &Kernels<index>::gradient_once);
+    add_autograd_kernels<index + 1>(m);
+  }
+}
+
+TORCH_LIBRARY(torch_lif, m) {
+  for (int index = 0; index < neuron_count(); index++) {
+    m.def(op_name(index, PUBLIC_SCHEMA).c_str());
+    m.def(op_name(index, "_forward" PUBLIC_SCHEMA).c_str());
+    m.def(op_name(index, "_backward" BACKWARD_SCHEMA).c_str());
+  }
+}
+TORCH_LIBRARY_IMPL(torch_lif, CPU, m) { add_device_kernels(m); }
+TORCH_LIBRARY_IMPL(torch_lif, CUDA, m) { add_device_kernels(m); }
+TORCH_LIBRARY_IMPL(torch_lif, Meta, m) { add_device_kernels(m); }
 /* For tensors of every other kind (sparse, quantized, nested; other devices): the op's checks say
  * what to do instead. */
-TORCH_LIBRARY_IMPL(torch_lif, CompositeExplicitAutograd, m) { LIF_NEURONS(DEVICE_KERNELS) }
-TORCH_LIBRARY_IMPL(torch_lif, NestedTensorCPU, m) { LIF_NEURONS(DEVICE_KERNELS) }
-TORCH_LIBRARY_IMPL(torch_lif, NestedTensorCUDA, m) { LIF_NEURONS(DEVICE_KERNELS) }
-TORCH_LIBRARY_IMPL(torch_lif, NestedTensorMeta, m) { LIF_NEURONS(DEVICE_KERNELS) }
-#define PASS_ON(name) m.impl(#name "_forward", torch::CppFunction::makeFallthrough());
-TORCH_LIBRARY_IMPL(torch_lif, AutogradNestedTensor, m) { LIF_NEURONS(PASS_ON) }
-// clang-format on
-
-#define AUTOGRAD_KERNELS(name)                       \
-  m.impl(#name, &Kernels<ID_##name>::with_gradient); \
-  m.impl(#name "_backward", &Kernels<ID_##name>::gradient_once);
-TORCH_LIBRARY_IMPL(torch_lif, Autograd, m) {
-  LIF_NEURONS(AUTOGRAD_KERNELS)
+TORCH_LIBRARY_IMPL(torch_lif, CompositeExplicitAutograd, m) { add_device_kernels(m); }
+TORCH_LIBRARY_IMPL(torch_lif, NestedTensorCPU, m) { add_device_kernels(m); }
+TORCH_LIBRARY_IMPL(torch_lif, NestedTensorCUDA, m) { add_device_kernels(m); }
+TORCH_LIBRARY_IMPL(torch_lif, NestedTensorMeta, m) { add_device_kernels(m); }
+TORCH_LIBRARY_IMPL(torch_lif, AutogradNestedTensor, m) {
+  for (int index = 0; index < neuron_count(); index++)
+    m.impl(op_name(index, "_forward").c_str(), torch::CppFunction::makeFallthrough());
 }
+TORCH_LIBRARY_IMPL(torch_lif, Autograd, m) { add_autograd_kernels(m); }
 
 }  // namespace lif
