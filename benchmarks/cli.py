@@ -1,4 +1,4 @@
-"""The command line: python -m benchmarks layer|calls|network|scaling|report|show."""
+"""The command line: python -m benchmarks layer|calls|network|scaling|shorten|report|show."""
 
 from __future__ import annotations
 
@@ -32,6 +32,9 @@ def parser() -> argparse.ArgumentParser:
     layer.add_options(
         commands.add_parser("scaling", help="cost against time steps, batch and neurons; default case: lif")
     )
+    p = commands.add_parser("shorten", help="a run's JSON without most of its samples, for docs/benchmarks")
+    p.add_argument("files", nargs=1, type=Path, metavar="JSON", help="what another subcommand has written")
+    p.add_argument("--out", type=Path, required=True, metavar="JSON", help="the file to be written")
     p = commands.add_parser("report", help="a page and plots from the JSON of runs")
     p.add_argument("files", nargs="+", type=Path, metavar="JSON", help="what the other subcommands have written")
     p.add_argument(
@@ -48,13 +51,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     p = parser()
     a = p.parse_args(arguments)
-    if a.command in ("report", "show"):
+    if a.command in ("report", "show", "shorten"):
         for file in a.files:
             if not file.exists():
                 p.error(f"{file} does not exist")
         if a.command == "show":
             for found in map(read, a.files):
                 print(found.command, found.header(), found.table(), sep="\n\n", end="\n\n")
+            return 0
+        if a.command == "shorten":
+            read(a.files[0]).shortened().write(a.out, derived=False)
+            print("written:", a.out)
             return 0
         from . import page  # needs matplotlib
 

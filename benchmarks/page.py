@@ -1,11 +1,11 @@
 """The subcommand `report`: a Markdown page with a few tables and plots, from the JSON of runs. The only part that needs
-matplotlib."""
+matplotlib (and Pillow, which comes with it)."""
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
-import textwrap
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,15 +15,16 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+from PIL import Image
 
 from .cases import LEGEND, PASSES, Shape
 from .contenders import BASELINE, CONTENDERS, GRAPH, OURS
 from .report import Report, Row, read
-from .summary import called, compared, default, escape, is_graph, milliseconds, summary
+from .summary import CALLED, WIDTH, by_call, called, compared, default, escape, is_graph, milliseconds, summary, wrapped
 
-WIDTH = 100
-"""Columns of the page's prose."""
 COLOURS = {"ours": "#1f5fa8", "loop": "#8a8a8a", "other": "#d9822b", "limit": "#222222"}
+SHADES = ("#8fb8e8", COLOURS["ours"], COLOURS["limit"])
+"""Of shapes, the first one lightest."""
 TEXT: Any = {"font.size": 15, "axes.spines.top": False, "axes.spines.right": False}
 """Readable on a phone, where a picture is as wide as the screen."""
 
@@ -37,6 +38,9 @@ def save(figure: Any, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
     plt.close(figure)
+    with Image.open(path) as image:
+        few = image.convert("RGB").quantize(256)  # colours: a third of the bytes, and nobody sees it
+    few.save(path, optimize=True)
     return path
 
 
@@ -108,16 +112,60 @@ def draw_scaling(axis: Any, report: Report, rows: Sequence[Row], place: int) -> 
     axis.grid(alpha=0.3)
 
 
+def dots(reports: Sequence[Report], path: Path) -> list[Path]:
+    """How many times the headline call's time each call takes, the one that takes most on top. The headline calls
+    themselves are left out."""
+    rows = by_call([report for report in reports if report.kind == "calls"])
+    shapes = list(dict.fromkeys(shape for of_shape in rows.values() for shape in of_shape))
+    found: dict[str, dict[str, tuple[float, bool]]] = {}
+    for (name, _), of_shape in rows.items():
+        for shape, (report, row) in of_shape.items():
+            ratio = report.derived(row).get("times_headline")
+            if ratio and row.case_and_shape != row.beside:
+                found.setdefault(name, {})[shape] = (ratio, bool(row.uncaptured))
+    if not found:
+        return []
+    names = sorted(found, key=lambda name: -max(ratio for ratio, _ in found[name].values()))
+    figure, axis = plt.subplots(figsize=(7.5, 1.8 + 0.29 * len(names)), layout="constrained")
+    kinds = [(k, shape, alone) for k, shape in enumerate(shapes) for alone in (False, True)]
+    for k, shape, alone in kinds:
+        points = [
+            (found[name][shape][0], place)
+            for place, name in enumerate(names)
+            if shape in found[name] and found[name][shape][1] == alone
+        ]
+        if points:
+            shade = SHADES[k % len(SHADES)]
+            axis.plot(
+                *zip(*points, strict=True),
+                "o",
+                markersize=10 - 2.5 * min(k, 2),
+                color=shade,
+                markerfacecolor="white" if alone else shade,
+                markeredgewidth=2,
+                label=shape + CALLED * alone,
+            )
+    ratios = [ratio for of_shape in found.values() for ratio, _ in of_shape.values()]
+    first, last = math.floor(math.log2(min(ratios))), math.ceil(math.log2(max(ratios)))
+    step = 1 if last - first <= 7 else 2  # so that they do not touch
+    ticks = [2.0**k for k in range(first, last + 1) if k % step == 0]
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(ticks, [f"{tick:g}" if tick >= 1 else f"1/{1 / tick:g}" for tick in ticks])
+    axis.minorticks_off()
+    axis.axvline(1, color=COLOURS["limit"], linewidth=1, zorder=0)
+    axis.grid(alpha=0.3)
+    axis.set_yticks(range(len(names)), names, fontsize=13)
+    axis.set_ylim(len(names) - 0.4, -0.6)
+    axis.set_xlabel("times the headline call (log scale)")
+    figure.legend(loc="outside upper center", ncols=2, fontsize=13, frameon=False, title="T x B x N")
+    return [save(figure, path.with_name(f"{path.name}-calls.png"))]
+
+
 PLOTS: list[tuple[Callable[[Sequence[Report], Path], list[Path]], str]] = [
     (bars, "Beside other implementations: one layer, forward and backward, called from Python"),
     (scaling, "Time against time steps, batch and neurons"),
+    (dots, "One layer, called in ordinary ways: times the headline call of the same neuron"),
 ]
-
-
-def wrapped(text: str, first: str = "", rest: str = "") -> list[str]:
-    return textwrap.wrap(
-        text, WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
-    )
 
 
 def bullet(text: str) -> list[str]:
@@ -156,13 +204,16 @@ def how(reports: Sequence[Report]) -> list[str]:
     lines = ["## How it was measured", ""]
     for line in common_lines(reports):
         lines += bullet(line)
-    formulas = dict.fromkeys(
-        (row.pass_name, row.mode, row.formula) for report in reports for row in report.rows if row.formula
-    )
+    formulas: dict[tuple[str, str, str], str] = {}
+    for row in (row for report in reports for row in report.rows if row.formula):
+        way = row.case if row.beside and row.case_and_shape != row.beside else ""
+        formulas.setdefault((row.pass_name, row.mode, row.formula), way)
     if formulas:
         lines += bullet(f"fewest bytes, where {LEGEND}:")
-        for name, mode, formula in formulas:
-            lines.append(f"  - {name}{mode and f' ({mode})'}: `{formula}`")
+        for (name, mode, formula), way in formulas.items():
+            what = f"  - {name}{mode and f' ({mode})'}{way and f', such as {way}'}:"
+            one_line = len(what) + len(formula) + 3 <= WIDTH
+            lines += [f"{what} `{formula}`"] if one_line else [what, f"    `{formula}`"]
     remarks = dict.fromkeys(
         (row.implementation.removesuffix(GRAPH), row.remark)
         for report in reports

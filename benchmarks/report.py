@@ -8,7 +8,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,20 @@ COLUMNS: dict[str, tuple[bool, Callable[[Row, Figures], str]]] = {
 }
 """The table's columns: whether they are aligned to the left, and their text. Those with no value in any row are left
 out."""
+
+
+SHORTENED = (
+    "shortened: `samples` holds of each row's repeats the least, the quartiles with the median and the most, in six "
+    "digits"
+)
+
+
+def five(samples: Sequence[float]) -> list[float]:
+    """The least, the quartiles with the median, the most; no more than there are."""
+    if len(samples) <= 5:
+        return list(samples)
+    found = [min(samples), *statistics.quantiles(samples, n=4, method="inclusive"), max(samples)]
+    return [float(f"{value:.6g}") for value in found]
 
 
 def show(value: float | None, form: str, scale: float = 1.0) -> str:
@@ -262,6 +276,17 @@ class Report:
         lines += [f"fewest bytes, {name}{mode and f' ({mode})'}: {formula}" for name, mode, formula in formulas]
         return "\n".join([*lines, f"  where {LEGEND}"] if formulas else lines)
 
+    def shortened(self) -> Report:
+        """The same with five of many samples, which have the same median and quartiles: but for their rounding, no
+        figure that is derived from them changes."""
+        copies = [
+            dataclasses.replace(copy, samples=five(copy.samples), fresh_samples=five(copy.fresh_samples))
+            for copy in self.copies
+        ]
+        rows = [dataclasses.replace(row, samples=five(row.samples)) for row in self.rows]
+        method = list(dict.fromkeys([*self.method, SHORTENED]))
+        return dataclasses.replace(self, method=method, copies=copies, rows=rows)
+
     def keep(self, path: Path) -> None:
         """Writes it as it is now, every few seconds: a run that is stopped keeps what it has."""
         now = time.monotonic()
@@ -269,15 +294,17 @@ class Report:
             self.write(path)
             self.kept = now
 
-    def write(self, path: Path) -> None:
-        """As JSON: the raw samples, and all that is derived from them. Each row is one line."""
+    def write(self, path: Path, derived: bool = True) -> None:
+        """As JSON: the samples and, unless told otherwise, all that is derived from them. Each row is one line."""
         found = dataclasses.asdict(self)
         del found["kept"]
         found["bytes_legend"] = LEGEND
         for copy, fields in zip(self.copies, found["copies"], strict=True):
             fields |= {name: getattr(copy, name) for name in ("bandwidth", "fresh_bandwidth", "fault_seconds")}
         for row, fields in zip(self.rows, found["rows"], strict=True):
-            fields |= {"status": "failed" if row.error else "ok", "derived": self.derived(row)}
+            fields["status"] = "failed" if row.error else "ok"
+            if derived:
+                fields["derived"] = self.derived(row)
         path.parent.mkdir(parents=True, exist_ok=True)
         rows = ",\n  ".join(map(json.dumps, found.pop("rows")))
         head = json.dumps(found, indent=1).removesuffix("\n}")

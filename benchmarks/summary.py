@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 
 from .cases import PASSES, Shape
 from .contenders import BASELINE, GRAPH, OURS
-from .report import Report, Row
+from .report import Report, Row, show
 
+WIDTH = 100
+"""Columns of the page's prose."""
 Table = list[list[str]]
 """Lines of cells, the first of them the titles."""
 
@@ -116,29 +119,65 @@ def networks(reports: Sequence[Report]) -> Table:
     return [["network", "T x B x N", *(f"{name}, ms" for name in names), "speed-up"], *lines]
 
 
-def calls(reports: Sequence[Report]) -> Table:
-    """A line for each call; a column for each shape of the runs; last, what modules take called from Python, at the
-    first shape. A cell has the time, the fraction of the copy bandwidth, and the time beside the headline call's."""
-    shapes = list(dict.fromkeys(row.beside.partition(" ")[2] for report in reports for row in report.rows))
-    found: dict[tuple[str, str, str], dict[str, str]] = {}
+def by_call(reports: Sequence[Report]) -> dict[tuple[str, str], dict[str, tuple[Report, Row]]]:
+    """The rows of each call, by its name and what it is in words; within a call by the shape of the headline call that
+    it is measured beside. Of two runs of one shape the later one given counts."""
+    found: dict[tuple[str, str], dict[str, tuple[Report, Row]]] = {}
     for report in reports:
         for row in report.rows:
-            of, shape = report.derived(row), row.beside.partition(" ")[2]
-            cells = found.setdefault((row.case, row.remark, row.dtype), {})
-            if not row.median:
-                cells[shape] = "failed"
+            found.setdefault((row.case, row.remark), {})[row.beside.partition(" ")[2]] = (report, row)
+    return found
+
+
+CALLED = " (called)"
+"""Behind a time of a call that no CUDA graph could hold, where others' is a replay."""
+
+
+def calls(reports: Sequence[Report]) -> Table:
+    """A line for each call; for each shape of the runs its time, the fraction of the copy bandwidth, and the time over
+    the headline call's; last, what modules take called from Python, at the first shape where that is known."""
+    found = by_call(reports)
+    shapes = list(dict.fromkeys(shape for rows in found.values() for shape in rows))
+    titles = [title for shape in shapes for title in (f"{shape}, ms", "of copy", "times headline")]
+    lines = [["call", "what it is", *titles, "from Python, ms", "times module"]]
+    for (name, what), rows in found.items():
+        cells, python = [], ["-", "-"]
+        for shape in shapes:
+            if shape not in rows:
+                cells += ["-"] * 3
                 continue
-            part, beside, python = of["copy_fraction"], of["times_headline"], of["times_module"]
-            ratios = [*([f"{part:.0%}"] if part else []), *([f"{beside:.2f}x"] if beside else [])]
-            clock = ["called"] if row.uncaptured else []
-            cells[shape] = f"{milliseconds(row.median)} ({', '.join([*ratios, *clock])})"
-            if row.back_to_back and python:
-                cells.setdefault("python", f"{milliseconds(row.back_to_back)} ({python:.2f}x)")
-    lines = [["call", "what it is", "dtype", *shapes, "called from Python"]]
-    return [
-        *lines,
-        *([*key, *(cells.get(shape, "-") for shape in (*shapes, "python"))] for key, cells in found.items()),
-    ]
+            report, row = rows[shape]
+            of = report.derived(row)
+            time = "failed" if row.median is None else milliseconds(row.median) + CALLED * bool(row.uncaptured)
+            cells += [time, show(of["copy_fraction"], ".0%"), show(of.get("times_headline"), ".2f")]
+            if row.back_to_back and python[0] == "-":
+                python = [milliseconds(row.back_to_back), show(of.get("times_module"), ".2f")]
+        lines.append([name, what, *cells, *python])
+    return lines
+
+
+def about_calls(reports: Sequence[Report]) -> list[str]:
+    """What the columns of `calls` mean."""
+    rows = [row for report in reports for row in report.rows]
+    clock = "replay of a CUDA graph" if "gpu" in reports[0].machine else "called from Python"
+    text = (
+        f"ms: forward and backward, {clock}; the columns name T x B x N. Of copy: the fraction of the copy bandwidth, "
+        "by the fewest bytes that this very call must move. Times headline: the time over that of the headline call of "
+        "the same neuron, which has the size of the column even where the call has another, and is in float32."
+    )
+    if any(row.back_to_back for row in rows):
+        text += " From Python: with the host's time, at the first size; times module: over torch_lif's own module."
+    uncaptured = dict.fromkeys(row.case for row in rows if row.uncaptured and row.median)
+    if uncaptured:
+        text += f" No CUDA graph could hold what is marked{CALLED}, so that its time has the host's in it: "
+        text += f"{', '.join(uncaptured)}."
+    return wrapped(text)
+
+
+def wrapped(text: str, first: str = "", rest: str = "") -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def escape(text: str) -> str:
@@ -151,14 +190,6 @@ def markdown(lines: Table, left: int) -> list[str]:
     used = [k for k in range(len(lines[0])) if len(lines) == 1 or any(line[k] != "-" for line in lines[1:])]
     rule = ["---" if k < left else "---:" for k in range(len(lines[0]))]
     return ["| " + " | ".join(escape(line[k]) for k in used) + " |" for line in [lines[0], rule, *lines[1:]]]
-
-
-ABOUT_CALLS = (
-    "ms, forward and backward: kernel time on a GPU (replay of a CUDA graph; where no graph can hold the",
-    "call, it is called). In brackets: the fraction of the copy bandwidth, for the fewest bytes of this",
-    "call; the time beside the headline call of the same neuron, in float32 at the shape of the column.",
-    "Called from Python: with the host's time, at the first shape; beside torch_lif's own module.",
-)
 
 
 def summary(place: str, reports: Sequence[Report]) -> list[str]:
@@ -178,7 +209,8 @@ def summary(place: str, reports: Sequence[Report]) -> list[str]:
         lines += [*markdown(table, 3), ""]
     of_calls = [report for report in reports if report.kind == "calls" and report.rows]
     if of_calls:
-        lines += ["### One layer, called in many ways", "", *ABOUT_CALLS, "", *markdown(calls(of_calls), 3), ""]
+        lines += ["### One layer, called in ordinary ways", "", *markdown(calls(of_calls), 2), ""]
+        lines += [*about_calls(of_calls), ""]
     of_networks = [report for report in reports if report.kind == "network" and report.rows]
     if of_networks:
         lines += ["### A training step of a network", "", *markdown(networks(of_networks), 2), ""]

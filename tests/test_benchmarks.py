@@ -479,27 +479,6 @@ def test_shapes_that_are_none(text, capsys):
     assert "expected TxBxN" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["layer", "--threads", "0"], "--threads 0, expected 1 or more"),
-        (["layer", "izhikevich"], "case 'izhikevich', expected all or one of lif, cuba-lif"),
-        (["scaling", "--cases", "lif", "izhikevich"], "case 'izhikevich', expected all or one of lif, cuba-lif"),
-        (["layer", "--dtypes", "int8"], "invalid choice: 'int8'"),
-        (["layer", "--loop-limit", "1x2"], "expected TxBxN"),
-        (["layer", "--loop-limit", "1x2x3,4x5x6"], "expected one shape TxBxN"),
-        (["layer", "--time-limit", "0"], "'0', expected a number of seconds above 0"),
-        (["network", "--time-limit", "soon"], "'soon', expected a number of seconds above 0"),
-        (["report", "none.json"], "none.json does not exist"),
-        *([] if torch.cuda.is_available() else [(["layer", "--device", "cuda"], "PyTorch finds no GPU")]),
-    ],
-)
-def test_bad_arguments(arguments, message, capsys):
-    with pytest.raises(SystemExit):
-        cli.main(arguments)
-    assert message in capsys.readouterr().err
-
-
 def test_end_to_end(device, tmp_path, capsys, monkeypatch, threads):
     monkeypatch.chdir(tmp_path)
     threads(torch.get_num_threads())  # restored afterwards
@@ -595,8 +574,3 @@ def test_a_run_ends_in_time(tmp_path, capsys, monkeypatch):
     assert len(found.rows) == 1
     assert "stopped by --time-limit 0.01: " in capsys.readouterr().out
     assert "rows were not measured" in found.method[-1]
-
-
-def test_a_report_does_not_tell_folders():
-    arguments = ["layer", "lif", "--json", "/home/somebody/runs/a.json", "--quick"]
-    assert cli.without_folders(arguments) == ["layer", "lif", "--json", "a.json", "--quick"]

@@ -1,6 +1,7 @@
-"""`python -m benchmarks calls`: its list of calls, their fewest bytes, and how a row is measured. Needs no GPU, but
-tests more on one."""
+"""`python -m benchmarks calls`: its list of calls, their fewest bytes, and how a row is measured and shown. Needs no
+GPU, but tests more on one."""
 
+import dataclasses
 import functools
 import math
 import sys
@@ -18,7 +19,7 @@ sys.path.append(str(ROOT))
 pytest.importorskip("tqdm")
 pytest.importorskip("resource", reason="getrusage() is of Unix")
 
-from benchmarks import calls, cli, measure, report, summary  # noqa: E402
+from benchmarks import calls, cli, machine, measure, report, summary  # noqa: E402
 from benchmarks.calls import CALLS  # noqa: E402
 from benchmarks.cases import CASES, MODULE, Shape  # noqa: E402
 from benchmarks.contenders import GRAPH, OURS  # noqa: E402
@@ -173,12 +174,20 @@ def test_show_and_report(everything, capsys):
     assert "lif+sum: loss y.sum(): an expanded gradient" in out
     assert cli.main(["report", str(everything), "--out", "page.md"]) == 0
     page = Path("page.md").read_text()
-    assert "### One layer, called in many ways" in page
-    assert f"| call | what it is | dtype | {SHAPE} |" in page
-    lines = [line for line in page.splitlines() if line.startswith("| lif+sum |")]
-    assert len(lines) == 1
-    assert lines[0].count("%") == 1
-    assert max(len(line) for line in page.splitlines() if not line.startswith(("|", "- ", "  - ", "python"))) <= 100
+    assert page.count("### One layer, called in ordinary ways") == 1
+    assert f"| call | what it is | {SHAPE}, ms | of copy | times headline |" in page
+    lines = [line.split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    assert [line[0].removeprefix("| ") for line in lines[2:]] == list(CALLS)
+    assert all(line[3].endswith("%") for line in lines[2:])
+    assert "called from Python" in page  # on a CPU
+    assert "No CUDA graph" not in page
+    assert f"(mask), such as lif+noise: `{CALLS['lif+noise'].formula}`\n" in page
+    assert f"\n  - forward+backward (mask): `{CALLS['lif'].formula}`\n" in page
+    assert Path("page/1-cpu-calls.png").stat().st_size < 100_000
+    assert "](page/1-cpu-calls.png)" in page
+    assert (
+        max(len(line) for line in page.splitlines() if not line.startswith(("|", "!", "- ", "  - ", "python"))) <= 100
+    )
 
 
 def test_some_calls_with_what_they_are_beside(capsys):
@@ -233,7 +242,8 @@ def test_a_call_that_fails_or_differs_does_not_stop_the_run(monkeypatch, capsys)
     assert errors["lif+sum"] == "MemoryError: no room"
     assert errors["lif+noise"] == "output differs from eager's in 5120 of 5120 places"
     assert "failed: lif+sum" in capsys.readouterr().out
-    assert [line[3] for line in summary.calls([found]) if line[0] in ("lif+sum", "lif+noise")] == ["failed"] * 2
+    cells = [line[2:5] for line in summary.calls([found]) if line[0] in ("lif+sum", "lif+noise")]
+    assert cells == [["failed", "-", "-"]] * 2
 
 
 class Gpu:
@@ -291,7 +301,7 @@ def test_a_row_of_a_gpu_is_a_replay():
     assert times == [(1.0, None), (1.0, None), (1.0, 1.0), (1.0, 2.0)]
     line = summary.calls([found])[-1]
     assert line[0] == "sinabs-alif"
-    assert line[-1] == "10.0 (2.00x)"
+    assert line[-2:] == ["10.0", "2.00"]
 
 
 def test_what_no_graph_can_hold_is_called():
@@ -302,7 +312,118 @@ def test_what_no_graph_can_hold_is_called():
     assert [row.median for row in found.rows] == [0.008, 0.008]
     assert found.rows[1].back_to_back == 0.005
     assert "not captured: lif 20x2x16 float32 forward+backward torch_lif: RuntimeError: states" in found.table()
-    assert "1.00x, called)" in summary.calls([found])[1][3]
+    assert summary.calls([found])[1][2] == "8.00 (called)"
+
+
+LARGE = Shape(20, 2, 64)
+
+
+def made_up_calls():
+    """Where a copy moves 8 GB/s. The headline call takes 10 ms for 40 MB, which a copy would move in 5; at the larger
+    shape 40 ms for 240 MB, in 30. Each row has eleven samples, whose median and quartiles are no accident."""
+
+    def row(name, shape, milliseconds, megabytes, own=None, **more):
+        spread = [0.5, 0.6, 0.9, 0.9, 0.95, 1.0, 1.1, 1.2, 1.2, 5.0, 9.0]
+        samples = [milliseconds / 1e3 * factor for factor in reversed(spread)]
+        facts = {"remark": f"what {name} is", "beside": f"lif {shape}", "samples": samples}
+        implementation = OURS if "uncaptured" in more else OURS + GRAPH
+        moved = int(megabytes * 1e6)
+        return report.Row(name, implementation, "pass", tuple(own or shape), "float32", "T", moved, **facts, **more)
+
+    rows = [
+        row("lif", SHAPE, 10, 40),
+        row("lif+noise", SHAPE, 20, 56),  # 7 ms of a copy
+        row("lif+10-neurons", SHAPE, 5, 1, own=Shape(20, 2, 10)),  # 0.125
+        row("lif", LARGE, 40, 240),
+        row("lif+noise", LARGE, 50, 360),  # 45
+        row("lif+module", SHAPE, 12.5, 40, back_to_back=0.03),
+        row("drop-in", SHAPE, 300, 40, back_to_back=0.045, uncaptured="RuntimeError: no"),
+        row("lif+module", LARGE, 40, 240, back_to_back=0.06),
+        row("drop-in", LARGE, 1000, 240, uncaptured="RuntimeError: no"),
+    ]
+    copies = [measure.Copy(10**9, [0.125] * 9, 10**9, [0.25] * 9, 1000)]
+    place = machine.describe("cpu") | {"gpu": "Some GPU", "device": "cuda"}
+    place["versions"]["cuda"] = "99.1"
+    return report.Report("calls", "made up", "2026-01-01", place, [], copies, rows)
+
+
+TABLE = f"""\
+| call | what it is | {SHAPE}, ms | of copy | times headline | {LARGE}, ms | of copy | times headline | \
+from Python, ms | times module |
+| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| lif | what lif is | 10.0 | 50% | 1.00 | 40.0 | 75% | 1.00 | - | - |
+| lif+noise | what lif+noise is | 20.0 | 35% | 2.00 | 50.0 | 90% | 1.25 | - | - |
+| lif+10-neurons | what lif+10-neurons is | 5.00 | 2% | 0.50 | - | - | - | - | - |
+| lif+module | what lif+module is | 12.5 | 40% | 1.25 | 40.0 | 75% | 1.00 | 30.0 | 1.00 |
+| drop-in | what drop-in is | 300 (called) | 2% | 30.00 | 1000 (called) | 3% | 25.00 | 45.0 | 1.50 |"""
+
+
+def test_the_page_has_each_call_once():
+    pytest.importorskip("matplotlib")
+    made_up_calls().write(Path("calls.json"))
+    assert cli.main(["report", "calls.json", "--out", "page.md"]) == 0
+    page = Path("page.md").read_text()
+    section = page.split("### One layer, called in ordinary ways\n\n")[1].split("\n\n")
+    assert section[0] == TABLE
+    about = " ".join(section[1].split())
+    assert about.startswith("ms: forward and backward, replay of a CUDA graph")
+    assert about.endswith(
+        "No CUDA graph could hold what is marked (called), so that its time has the host's in it: drop-in."
+    )
+    assert page.count("\n  - pass: `T`\n") == 1
+    assert section[2].startswith("![One layer, called in ordinary ways")
+
+
+def test_dots_are_the_tables(monkeypatch):
+    """Each call at its place, by what it takes most; hollow where it was called. The headline call is left out."""
+    pytest.importorskip("matplotlib")
+    from benchmarks import page
+
+    drawn = []
+    monkeypatch.setattr(page, "save", lambda figure, path: drawn.append(figure.axes[0]) or path)
+    assert page.dots([made_up_calls()], Path("1-cuda")) == [Path("1-cuda-calls.png")]
+    (axis,) = drawn
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    assert names == ["drop-in", "lif+noise", "lif+module", "lif+10-neurons"]
+    lines = {line.get_label(): line for line in axis.get_lines()}
+    points = {
+        label: list(zip(*map(list, line.get_data()), strict=True)) for label, line in lines.items() if "x" in label
+    }
+    assert points == {
+        f"{SHAPE}": [(pytest.approx(2), 1), (pytest.approx(1.25), 2), (pytest.approx(0.5), 3)],
+        f"{SHAPE} (called)": [(pytest.approx(30), 0)],
+        f"{LARGE}": [(pytest.approx(1.25), 1), (pytest.approx(1), 2)],
+        f"{LARGE} (called)": [(pytest.approx(25), 0)],
+    }
+    hollow = {label: lines[label].get_markerfacecolor() == "white" for label in points}
+    assert hollow == {label: label.endswith("(called)") for label in points}
+    headline = [row for row in made_up_calls().rows if row.case == "lif"]
+    assert page.dots([dataclasses.replace(made_up_calls(), rows=headline)], Path("1-cuda")) == []
+
+
+def test_a_short_file_has_the_same_figures():
+    made = made_up_calls()
+    made.write(Path("long.json"))
+    assert cli.main(["shorten", "long.json", "--out", "docs/short.json"]) == 0
+    short = report.read(Path("docs/short.json"))
+    assert short.rows[0].samples == [0.005, 0.009, 0.01, 0.012, 0.09]
+    for row, before in zip(short.rows, made.rows, strict=True):
+        expected = {name: pytest.approx(value, rel=1e-5) for name, value in made.derived(before).items() if value}
+        assert {name: value for name, value in short.derived(row).items() if value} == expected
+    assert short.copy.bandwidth == made.copy.bandwidth
+    assert [len(copy.samples) + len(copy.fresh_samples) for copy in short.copies] == [10]
+    assert short.method == [report.SHORTENED]
+    assert summary.calls([short]) == summary.calls([made])
+    assert short.shortened() == short  # twice is once
+
+
+def test_a_short_file_of_all_calls_is_small(everything):
+    """There are two shapes, and 100 kB for both."""
+    found = report.read(everything)
+    found.rows = [dataclasses.replace(row, samples=[k * row.samples[0] for k in range(1, 200)]) for row in found.rows]
+    found.write(Path("long.json"))
+    assert cli.main(["shorten", "long.json", "--out", "short.json"]) == 0
+    assert Path("short.json").stat().st_size < 50_000 < Path("long.json").stat().st_size
 
 
 def test_a_replay_that_differs_is_a_failure():

@@ -1,5 +1,5 @@
-"""Other libraries, networks, scaling and the page: each as it is and with something broken. Needs no other library and
-no GPU."""
+"""Other libraries, networks, scaling, the page and the command line: each as it is and with something broken. Needs no
+other library and no GPU."""
 
 import dataclasses
 import json
@@ -525,6 +525,32 @@ def test_a_page_does_not_tell_folders(tmp_path):
 
     assert page.shown(Path("runs/a.json")) == page.shown(Path.cwd() / "runs" / "a.json") == "runs/a.json"
     assert page.shown(Path.cwd().parent / "elsewhere" / "a.json") == "a.json"
+
+
+def test_a_report_does_not_tell_folders():
+    arguments = ["layer", "lif", "--json", "/home/somebody/runs/a.json", "--quick"]
+    assert cli.without_folders(arguments) == ["layer", "lif", "--json", "a.json", "--quick"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["layer", "--threads", "0"], "--threads 0, expected 1 or more"),
+        (["layer", "izhikevich"], "case 'izhikevich', expected all or one of lif, cuba-lif"),
+        (["scaling", "--cases", "lif", "izhikevich"], "case 'izhikevich', expected all or one of lif, cuba-lif"),
+        (["layer", "--dtypes", "int8"], "invalid choice: 'int8'"),
+        (["layer", "--loop-limit", "1x2"], "expected TxBxN"),
+        (["layer", "--loop-limit", "1x2x3,4x5x6"], "expected one shape TxBxN"),
+        (["layer", "--time-limit", "0"], "'0', expected a number of seconds above 0"),
+        (["network", "--time-limit", "soon"], "'soon', expected a number of seconds above 0"),
+        (["report", "none.json"], "none.json does not exist"),
+        *([] if torch.cuda.is_available() else [(["layer", "--device", "cuda"], "PyTorch finds no GPU")]),
+    ],
+)
+def test_bad_arguments(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(arguments)
+    assert message in capsys.readouterr().err
 
 
 def test_a_run_that_is_stopped_keeps_what_it_has(monkeypatch):
