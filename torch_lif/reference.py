@@ -3,16 +3,21 @@ time.
 
 `reference.lif` and the other functions here are those of `torch_lif.functional` with backend="loop": the same
 arguments, checks and results. The tests hold the kernels to them: the same spikes and states bit for bit in float32 and
-float64 (with recurrent weights: given the same matrix products), the same gradients up to rounding. They run wherever
-PyTorch runs, and are slow.
+float64, the same gradients up to rounding. They run wherever PyTorch runs, and are slow.
+
+Recurrent weights: the loop takes PyTorch's matrix product, whose order of summation, and so its last bits, depend on
+the device, the library and the size of the batch. The kernels add the rows of the neurons that spiked, in ascending
+order (torch_lif/reference.py: `sum_in_order`). Within `rows_in_order()` the loop does so too.
 """
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, ParamSpec, TypeVar
 
@@ -23,7 +28,7 @@ from . import functional
 from ._call import ORDERS, compute_dtype
 from .surrogate import Surrogate
 
-__all__ = ["alif", "euler_lif", "li", "lif", "spike"]
+__all__ = ["alif", "euler_lif", "li", "lif", "rows_in_order", "spike", "sum_in_order"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -244,8 +249,48 @@ def _recurrent(
     """The spikes of the previous step times w_rec, plus b_rec; None in the first step without initial spikes."""
     if spikes is None or w_rec is None:
         return None
-    received = spikes.reshape(spikes.shape[0], w_rec.shape[0]) @ w_rec
-    return _plus(received, b_rec).reshape(tuple(shape))
+    sent = spikes.reshape(spikes.shape[0], w_rec.shape[0])
+    received = sum_in_order(sent, w_rec, b_rec) if _in_order.get() else _plus(sent @ w_rec, b_rec)
+    return received.reshape(tuple(shape))
+
+
+_in_order: contextvars.ContextVar[bool] = contextvars.ContextVar("rows_in_order", default=False)
+
+
+@contextlib.contextmanager
+def rows_in_order() -> Iterator[None]:
+    """Within this context the plain loop computes the recurrent input by `sum_in_order`, as the kernels do: then
+    recurrent layers have the kernels' bits for any weights. It is slow: an operation for each neuron and step."""
+    token = _in_order.set(True)
+    try:
+        yield
+    finally:
+        _in_order.reset(token)
+
+
+def sum_in_order(spikes: Tensor, w_rec: Tensor, b_rec: Tensor | None = None) -> Tensor:
+    """spikes (batch, N) @ w_rec (N, M) + b_rec (M,), in the order of the kernels: from b_rec on (without it from 0),
+    row n of w_rec times the spikes of neuron n is added for each n in ascending order. Rows of silent neurons are left
+    out; but not those with an infinity or NaN, for 0 times it is NaN. The gradients are the product's."""
+    return _SumInOrder.apply(spikes, w_rec, b_rec)
+
+
+class _SumInOrder(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, spikes: Tensor, w_rec: Tensor, b_rec: Tensor | None) -> Tensor:
+        ctx.save_for_backward(spikes, w_rec)
+        total = w_rec.new_zeros(spikes.shape[0], w_rec.shape[1])
+        total = total if b_rec is None else b_rec.expand_as(total).clone()
+        for n in range(w_rec.shape[0]):
+            sent = spikes[:, n : n + 1]
+            added = (sent != 0) | ~w_rec[n].isfinite().all()
+            total = torch.where(added, total + sent * w_rec[n], total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        (grad,), (spikes, w_rec) = grads, ctx.saved_tensors
+        return grad @ w_rec.t(), spikes.t() @ grad, grad.sum(0) if ctx.needs_input_grad[2] else None
 
 
 def _stack(steps: list[Tensor], like: Tensor, time_dim: int, dtype: torch.dtype) -> Tensor:
