@@ -1,4 +1,4 @@
-"""The command line: python -m benchmarks layer|calls|network|scaling|shorten|report|show."""
+"""The command line: python -m benchmarks layer|calls|recurrent|network|scaling|shorten|report|show."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import calls, layer, machine, network
+from . import calls, layer, machine, network, recurrent
 from .report import Report, read
 
 
@@ -28,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     layer.add_options(p)
     p.add_argument("--shapes", type=layer.parse_shapes, metavar="TxBxN,...", help="time steps, batch and neurons")
     calls.add_options(commands.add_parser("calls", help="one layer called in many ordinary ways"))
+    recurrent.add_options(commands.add_parser("recurrent", help="a layer with recurrent weights, beside nn.RNN"))
     network.add_options(commands.add_parser("network", help="a training step of linear layers with neurons"))
     layer.add_options(
         commands.add_parser("scaling", help="cost against time steps, batch and neurons; default case: lif")
@@ -67,10 +68,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print("written:", *page.write(a.files, a.out, a.figures))
         return 0
-    chosen = calls.chosen(p, a) if a.command == "calls" else []
     if a.command in ("layer", "scaling"):
         layer.chosen_cases(p, a)  # before anything takes time
-    meter = layer.meter_for(p, a, calls.FULL if a.command == "calls" else layer.FULL)
+    some = calls.chosen(p, a) if a.command == "calls" else []
+    names = recurrent.chosen(p, a) if a.command == "recurrent" else []
+    budgets = {"calls": calls.FULL, "recurrent": recurrent.FULL}
+    meter = layer.meter_for(p, a, budgets.get(a.command, layer.FULL))
     path = a.json or Path("runs/benchmarks") / f"{a.command}-{meter.device}.json"
     report = Report(
         a.command,
@@ -84,7 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if a.command == "network":
             network.run(a, meter, report, path)
         elif a.command == "calls":
-            calls.run(chosen, a, meter, report, path)
+            calls.run(some, a, meter, report, path)
+        elif a.command == "recurrent":
+            recurrent.run(names, a, meter, report, path)
         else:
             layer.run(p, a, meter, report, path)
         report.copies.append(meter.copy())

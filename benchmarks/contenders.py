@@ -16,6 +16,8 @@ from torch_lif.surrogate import Surrogate
 from .cases import KEPT, Case, Implementation, Problem, Shape
 
 OURS, BASELINE = "torch_lif", "eager"
+RNN, TF32 = "nn.RNN", " tf32"
+"""What recurrent layers are measured beside; behind a name: with matrix products in tf32."""
 GRAPH = " (graph)"
 """Behind a contender's name: timed by replaying a CUDA graph of the call, which leaves the host's time out."""
 

@@ -3,6 +3,7 @@ matplotlib (and Pillow, which comes with it)."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import shlex
@@ -20,7 +21,21 @@ from PIL import Image
 from .cases import LEGEND, PASSES, Shape
 from .contenders import BASELINE, CONTENDERS, GRAPH, OURS
 from .report import Report, Row, read
-from .summary import CALLED, WIDTH, by_call, called, compared, default, escape, is_graph, milliseconds, summary, wrapped
+from .summary import (
+    CALLED,
+    WIDTH,
+    by_call,
+    by_shape,
+    called,
+    compared,
+    default,
+    escape,
+    is_graph,
+    kernels,
+    milliseconds,
+    summary,
+    wrapped,
+)
 
 COLOURS = {"ours": "#1f5fa8", "loop": "#8a8a8a", "other": "#d9822b", "limit": "#222222"}
 SHADES = ("#8fb8e8", COLOURS["ours"], COLOURS["limit"])
@@ -161,9 +176,78 @@ def dots(reports: Sequence[Report], path: Path) -> list[Path]:
     return [save(figure, path.with_name(f"{path.name}-calls.png"))]
 
 
+AT = 0.05
+"""Spikes per neuron-step where recurrent layers are drawn."""
+MARKS = (("s", "loop", True), ("D", "other", True), ("D", "other", False), ("^", "limit", True), ("v", "limit", False))
+"""Of those beside torch_lif, in their order: shape, colour, whether it is filled."""
+
+
+def round_ticks(values: Sequence[float]) -> list[float]:
+    """Powers of ten round the values; with 2 and 5 of each if they are so near each other that all have room."""
+    first, last = math.floor(math.log10(min(values, default=1))), math.ceil(math.log10(max(values, default=1)))
+    factors = (1, 2, 5) if last - first <= 3 else (1,)
+    ticks = [factor * 10.0**k for k in range(first, last + 1) for factor in factors]
+    return [tick for tick in ticks if 0.5 * min(values, default=1) <= tick <= 2 * max(values, default=1)]
+
+
+def steps(reports: Sequence[Report], path: Path) -> list[Path]:
+    """What a time step of a recurrent layer takes, for each shape, at the rate nearest to AT: ours, with the first
+    surrogate, and the others."""
+    reports = [report for report in reports if report.kind == "recurrent"]
+    layers = by_shape(reports)
+    rates = {rate for layer in layers.values() for rate in layer.ours}
+    if not rates:
+        return []
+    rate = min(rates, key=lambda rate: abs(rate - AT))
+    names = dict.fromkeys(row.implementation.removesuffix(GRAPH) for report in reports for row in report.rows)
+    others = [name for name in names if name != OURS]
+    marks = {OURS: ("o", "ours", True)} | dict(zip(others, itertools.cycle(MARKS), strict=False))
+    first = next((row.surrogate for report in reports for row in report.rows if row.surrogate), "").partition("(")[0]
+    rule = f" ({OURS}: {first})" if first else ""
+    titles = [str(Shape(*shape)) for shape in layers]
+    figure, axes = plt.subplots(2, 1, figsize=(7.5, 3.4 + 0.9 * len(titles)), layout="constrained")
+    for axis, pass_name in zip(axes, PASSES, strict=True):
+        for name, (shape, shade, filled) in marks.items():
+            points = []
+            for place, layer in enumerate(layers.values()):
+                found = kernels(layer.ours.get(rate, {}) if name == OURS else layer.beside, name, pass_name)
+                if found and found[1].median:
+                    points.append((1e6 * found[1].median / found[1].shape[0], place))
+            if points:
+                axis.plot(
+                    *zip(*points, strict=True),
+                    shape,
+                    markersize=12 if name == OURS else 9,
+                    color=COLOURS[shade],
+                    markerfacecolor=COLOURS[shade] if filled else "white",
+                    markeredgewidth=2,
+                    label=name,
+                    zorder=3 if name == OURS else 2,
+                )
+        axis.set_xscale("log")
+        ticks = round_ticks([value for line in axis.get_lines() for value in line.get_xdata()])
+        axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+        axis.set_yticks(range(len(titles)), titles)
+        axis.set_ylim(len(titles) - 0.5, -0.5)
+        axis.set_title(pass_name.replace("+", " and ") + rule * (pass_name == list(PASSES)[-1]), fontsize=15)
+    axes[-1].set_xlabel("us per time step, less is better (log scale)")
+    figure.legend(
+        *axes[-1].get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=3,
+        fontsize=13,
+        frameon=False,
+        title=f"recurrent layers (T x B x N), {rate:.0%} spikes",
+    )
+    return [save(figure, path.with_name(f"{path.name}-recurrent.png"))]
+
+
 PLOTS: list[tuple[Callable[[Sequence[Report], Path], list[Path]], str]] = [
     (bars, "Beside other implementations: one layer, forward and backward, called from Python"),
     (scaling, "Time against time steps, batch and neurons"),
+    (steps, "A time step of a recurrent layer, beside the plain loop and PyTorch's recurrent layers"),
     (dots, "One layer, called in ordinary ways: times the headline call of the same neuron"),
 ]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .cases import LEGEND, MODULE, Shape
-from .contenders import BASELINE
+from .contenders import BASELINE, GRAPH, RNN, TF32
 from .measure import Copy, Measurement
 
 
@@ -26,8 +26,9 @@ class Row:
     error: why it failed, "" if it did not. bytes_moved: 0 if no fewest number of bytes is known. floor: seconds that
     the same pass of x * 2 takes when called in a row, which is what PyTorch takes of the host for any op. beside: in
     `calls`, case and shape of the headline call that the row is measured beside; the remark then says how the call
-    differs from it. uncaptured: in `calls`, why no CUDA graph holds the call, "" if one does. The last five are a
-    `Measurement`'s.
+    differs from it. uncaptured: in `calls` and `recurrent`, why no CUDA graph holds the call, "" if one does.
+    rate_asked: in `recurrent`, the spikes per neuron-step that the input was made for; None if it does not matter. The
+    last five are a `Measurement`'s.
     """
 
     case: str
@@ -47,6 +48,7 @@ class Row:
     floor: float | None = None
     beside: str = ""
     uncaptured: str = ""
+    rate_asked: float | None = None
     samples: list[float] = dataclasses.field(default_factory=list)
     peak: int | None = None
     back_to_back: float | None = None
@@ -99,7 +101,7 @@ many bytes takes, fault_fraction an estimate."""
 
 Figures = dict[str, float | None]
 """FIGURES, and "disturbed": whether other processes left too few CPUs to the row or to what it is compared with. Of
-`calls` also "times_headline" and "times_module"."""
+`calls` also "times_headline" and "times_module"; of `recurrent` "spike_rate", "us_per_step" and "times_rnn"."""
 
 KEEP_SECONDS = 5.0
 SLACK = 0.2
@@ -112,8 +114,12 @@ COLUMNS: dict[str, tuple[bool, Callable[[Row, Figures], str]]] = {
     "dtype": (True, lambda row, of: row.dtype),
     "by": (True, lambda row, of: row.implementation),
     "keeps": (True, lambda row, of: row.mode or "-"),
+    "surrogate": (True, lambda row, of: (row.surrogate or "-") if "us_per_step" in of else "-"),
+    "rate": (False, lambda row, of: show(of.get("spike_rate"), ".1%")),
     "ms": (False, lambda row, of: "failed" if row.error else show(of["ms"], ".3f")),
     "quartiles": (False, lambda row, of: show(of["quartile_1_ms"], ".3f") + " .. " + show(of["quartile_3_ms"], ".3f")),
+    "us/step": (False, lambda row, of: show(of.get("us_per_step"), ".2f")),
+    "times nn.RNN": (False, lambda row, of: show(of.get("times_rnn"), ".2f")),
     "in a row ms": (False, lambda row, of: show(row.back_to_back, ".3f", 1e3)),
     "x * 2 in a row ms": (False, lambda row, of: show(None if row.back_to_back is None else row.floor, ".3f", 1e3)),
     "Mns/s": (False, lambda row, of: show(of["neuron_steps_per_s"], ".1f", 1e-6)),
@@ -179,13 +185,19 @@ class Report:
         median = row.median
         if not median:
             return found
-        baseline, headline = self.baseline(row), self.beside(row)
+        baseline, headline, rnn = self.baseline(row), self.beside(row), self.rnn(row)
         if row.beside:
             module = self.beside(row, MODULE)
             native = module.back_to_back if module else None
             found |= {
                 "times_headline": median / headline.median if headline and headline.median else None,
                 "times_module": row.back_to_back / native if row.back_to_back and native else None,
+            }
+        if self.kind == "recurrent":
+            found |= {
+                "spike_rate": row.spike_rate,
+                "us_per_step": 1e6 * median / row.shape[0],
+                "times_rnn": median / rnn.median if rnn and rnn.median else None,
             }
         moved = row.bytes_moved or None
         rate = moved and moved / median
@@ -199,7 +211,7 @@ class Report:
             "limit_ms": moved and 1e3 * moved / self.copy.bandwidth,
             "fault_fraction": None if row.faults is None else min(row.faults * self.copy.fault_seconds / median, 1.0),
             "speedup": baseline.median / median if baseline and baseline.median else None,
-            "disturbed": any(self._short_of_cpus(one) for one in (row, baseline, headline) if one),
+            "disturbed": any(self._short_of_cpus(one) for one in (row, baseline, headline, rnn) if one),
         }
 
     def baseline(self, row: Row) -> Row | None:
@@ -210,6 +222,15 @@ class Report:
         """The headline call that a row is measured beside; with MODULE for a suffix, that call from a module."""
         case, _, shape = row.beside.partition(" ")
         return next((r for r in self.rows if row.beside and r.case_and_shape == f"{case}{suffix} {shape}"), None)
+
+    def rnn(self, row: Row) -> Row | None:
+        """In `recurrent`, PyTorch's layer that a row is measured beside: that in tf32 if there is one; replayed if the
+        row is."""
+        if self.kind != "recurrent":
+            return None
+        graph = GRAPH if row.implementation.endswith(GRAPH) else ""
+        found = {r.implementation: r for r in self.rows if (r.shape, r.pass_name) == (row.shape, row.pass_name)}
+        return found.get(RNN + TF32 + graph) or found.get(RNN + graph)
 
     def sort(self) -> None:
         """So that what is compared stands together, in the order in which it was first met."""

@@ -1,12 +1,14 @@
-"""The tables of a page: what a layer takes on one machine, beside others, and what a network's training step takes."""
+"""The tables of a page: what a layer takes on one machine, beside others, and what recurrent layers
+and a network's training step take."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from .cases import PASSES, Shape
-from .contenders import BASELINE, GRAPH, OURS
+from .contenders import BASELINE, GRAPH, OURS, RNN, TF32
 from .report import Report, Row, show
 
 WIDTH = 100
@@ -174,6 +176,101 @@ def about_calls(reports: Sequence[Report]) -> list[str]:
     return wrapped(text)
 
 
+class Layer(NamedTuple):
+    """What the runs of `recurrent` found at one shape: `ours` by the rate that was asked for, what is `beside` whatever
+    the rate; each by implementation, pass and surrogate."""
+
+    ours: dict[float, dict[tuple[str, str, str], tuple[Report, Row]]]
+    beside: dict[tuple[str, str, str], tuple[Report, Row]]
+
+
+def by_shape(reports: Sequence[Report]) -> dict[tuple[int, ...], Layer]:
+    """Of two runs of the same the later one given counts."""
+    found: dict[tuple[int, ...], Layer] = {}
+    for report in reports:
+        for row in report.rows:
+            layer = found.setdefault(row.shape, Layer({}, {}))
+            rows = layer.beside if row.rate_asked is None else layer.ours.setdefault(row.rate_asked, {})
+            rows[row.implementation, row.pass_name, row.surrogate] = (report, row)
+    return found
+
+
+def kernels(
+    rows: Mapping[tuple[str, str, str], tuple[Report, Row]], name: str, pass_name: str, surrogate: str | None = None
+) -> tuple[Report, Row] | None:
+    """A replay where there is one, otherwise a call; either may have failed. surrogate: None: the first one."""
+    for one in (name + GRAPH, name):
+        for (by, of_pass, own), found in rows.items():
+            if (by, of_pass) == (one, pass_name) and surrogate in (None, own):
+                return found
+    return None
+
+
+def recurrent(reports: Sequence[Report]) -> Table:
+    """A line for each shape and rate. Ours has a column for the forward and one for each surrogate, the others have one
+    each, with both passes; last, what a call from Python takes where the other times are of replays."""
+    layers = by_shape(reports)
+    rows = [row for report in reports for row in report.rows]
+    surrogates = list(dict.fromkeys(row.surrogate for row in rows if row.rate_asked is not None and row.surrogate))
+    names = list(dict.fromkeys(row.implementation for row in rows if row.rate_asked is None and not is_graph(row)))
+    replayed = any(is_graph(row) for row in rows)
+    compared = next((name for name in (RNN + TF32, RNN) if name in names), RNN)
+
+    def cell(found: tuple[Report, Row] | None, step: bool = False) -> str:
+        if found is None:
+            return "-"
+        report, row = found
+        if not row.median:
+            return "failed"
+        us = report.derived(row).get("us_per_step") if step else None
+        per_step = f" ({milliseconds(us / 1e3)})" if us else ""  # us, in as many digits
+        return milliseconds(row.median) + per_step + CALLED * bool(row.uncaptured)
+
+    def pair(cells: Sequence[str]) -> str:
+        return "-" if set(cells) == {"-"} else " / ".join(cells)
+
+    def ratio(found: tuple[Report, Row] | None) -> str:
+        return show(found[0].derived(found[1]).get("times_rnn") if found else None, ".2f")
+
+    def host(rows: Mapping[tuple[str, str, str], tuple[Report, Row]], name: str) -> str:
+        found = [[called(row) for key, (_, row) in rows.items() if key[:2] == (name, one)][:1] for one in PASSES]
+        times = [milliseconds(one[0]) if one and one[0] else "-" for one in found]
+        return pair(times) if replayed else "-"
+
+    trained = [f"{OURS} {surrogate.partition('(')[0]}" for surrogate in surrogates]
+    host_titles = [f"{name}, called" for name in (OURS, compared)]
+    lines = [["T x B x N", "rate", f"{OURS} forward", *trained, f"times {compared}", *names, *host_titles]]
+    forward, both = PASSES
+    for shape, layer in layers.items():
+        beside = layer.beside
+        others = [pair([cell(kernels(beside, name, one)) for one in PASSES]) for name in names]
+        for ours in [layer.ours[rate] for rate in sorted(layer.ours)] or [{}]:
+            rates = [row.spike_rate for _, row in ours.values() if row.spike_rate is not None]
+            own = [cell(kernels(ours, OURS, forward), step=True)]
+            own += [cell(kernels(ours, OURS, both, s), step=True) for s in surrogates]
+            over = pair([ratio(kernels(ours, OURS, one)) for one in PASSES])
+            last = [host(ours, OURS), host(beside, compared)]
+            lines.append([str(Shape(*shape)), show(rates[0] if rates else None, ".1%"), *own, over, *others, *last])
+    return lines
+
+
+def about_recurrent(reports: Sequence[Report]) -> list[str]:
+    """What the columns of `recurrent` mean."""
+    replayed = any(is_graph(row) for report in reports for row in report.rows)
+    first = next((row.surrogate for report in reports for row in report.rows if row.surrogate), "")
+    text = (
+        f"ms, {'replay of a CUDA graph' if replayed else 'called from Python'}. Rate: the share of neuron-steps with "
+        f"a spike. {OURS}: in brackets, us per time step; its forward does not depend on the surrogate, and a "
+        "surrogate's column is forward and backward, with the gradients of x and w_rec. Where there are two figures "
+        f"the second one is forward and backward, of {OURS} with {first.partition('(')[0] or 'no surrogate'}. The time "
+        "of the others does not depend on the rate: it was measured once a shape. nn.RNN (of ReLU) and nn.LSTM are "
+        "other networks of the same size; their time includes the product of the input with W_ih."
+    )
+    if any(row.uncaptured for report in reports for row in report.rows):
+        text += f" No CUDA graph could hold what is marked{CALLED}, so that its time has the host's in it."
+    return wrapped(text)
+
+
 def wrapped(text: str, first: str = "", rest: str = "") -> list[str]:
     return textwrap.wrap(
         text, WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
@@ -211,6 +308,10 @@ def summary(place: str, reports: Sequence[Report]) -> list[str]:
     if of_calls:
         lines += ["### One layer, called in ordinary ways", "", *markdown(calls(of_calls), 2), ""]
         lines += [*about_calls(of_calls), ""]
+    of_recurrent = [report for report in reports if report.kind == "recurrent" and report.rows]
+    if of_recurrent:
+        lines += ["### Recurrent layers", "", *markdown(recurrent(of_recurrent), 1), ""]
+        lines += [*about_recurrent(of_recurrent), ""]
     of_networks = [report for report in reports if report.kind == "network" and report.rows]
     if of_networks:
         lines += ["### A training step of a network", "", *markdown(networks(of_networks), 2), ""]
