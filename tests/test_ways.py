@@ -96,7 +96,12 @@ WAYS = {
         {RING, COMMON, PIECES},
     ),
     "twelve synapses": (lambda: lif_of(x_of(B, T, 12 * N), decay_syn=0.8, synapses=12), dense, {MASK}, {MASK}),
-    "recurrence": (lambda: lif_of(x_of(B, T, N), w_rec=torch.zeros(N, N, device="cuda")), dense, set(), set()),
+    "recurrence": (
+        lambda: lif_of(x_of(B, T, N), w_rec=torch.zeros(N, N, device="cuda")),
+        dense,
+        {"on chip"},
+        {"on chip"},
+    ),
 }
 
 

@@ -27,3 +27,9 @@ void lif_cuda_note_way(int way, int backward) {
 int lif_cuda_last_way(int backward) {
   return __atomic_load_n(&last_way[backward != 0], __ATOMIC_RELAXED);
 }
+
+static int on_chip = 1;
+
+void lif_cuda_set_on_chip(int allowed) { __atomic_store_n(&on_chip, allowed, __ATOMIC_RELAXED); }
+
+int lif_cuda_on_chip(void) { return __atomic_load_n(&on_chip, __ATOMIC_RELAXED); }

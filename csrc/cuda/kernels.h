@@ -16,7 +16,15 @@ struct lif_cuda_kernels {
   /* How many reals a->workspace must have room for: a neuron's values where they are not held in
    * registers. Mostly 0. */
   int64_t (*workspace)(const struct lif_args *a, int backward);
+  /* Whether all steps of a recurrent layer can be one launch, and that launch. `forward` and
+   * `backward` take one step of such a layer. */
+  int (*recurrent_fits)(const struct lif_args *a, int backward);
+  int (*recurrent)(const struct lif_args *a, lif_stream stream, int backward);
 };
+
+/* For tests: whether recurrent layers that can be one launch are; 1 at first. */
+void lif_cuda_set_on_chip(int allowed);
+int lif_cuda_on_chip(void);
 
 /* Which way a launch took, for tests: bits. */
 enum {
@@ -24,7 +32,8 @@ enum {
   LIF_WAY_COMMON = 2, /* the kernel of a common case of the neuron */
   LIF_WAY_PIECES = 4, /* all rows could be copied in pieces of 16 bytes */
   LIF_WAY_MASK = 8,
-  LIF_WAY_STAGED = 16 /* what it wrote went through shared memory */
+  LIF_WAY_STAGED = 16, /* what it wrote went through shared memory */
+  LIF_WAY_ON_CHIP = 32 /* all steps of a recurrent layer in one launch */
 };
 void lif_cuda_note_way(int way, int backward);
 /* Of the last launch forward or backward in this process; -1: there was none. */

@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "gpu.h"
+#include "solo.h"
 
 enum {
   RESIDENT_NEURONS = sizeof(stored) < 4 ? 768 : 512, /* of a multiprocessor at once */
@@ -330,6 +331,6 @@ static int64_t workspace(const lif_args *a, int backward) {
 }
 
 extern "C" const struct lif_cuda_kernels LIF_CUDA_KERNELS(NEURON, LIF_SYNAPSES, LIF_STORAGE) = {
-    forward, backward, workspace};
+    forward, backward, workspace, solo_fits, solo};
 
 #endif

@@ -289,6 +289,15 @@ void Launch::run_cuda(bool backward) {
 #ifdef LIF_CUDA
   const c10::cuda::CUDAGuard guard(x_.device());
   const lif_cuda_kernels *kernels = lif_find_cuda_kernels(index_, args.S, args.storage);
+  if (args.recurrence.weights && lif_cuda_on_chip() && kernels->recurrent_fits(&args, backward)) {
+    if (backward) {
+      kept_.push_back(recurrence_.weights.t().contiguous());
+      args.recurrence.weights_transposed = kept_.back().const_data_ptr();
+    }
+    const auto stream = c10::cuda::getCurrentCUDAStream();
+    C10_CUDA_CHECK((cudaError_t)kernels->recurrent(&args, stream.stream(), backward));
+    return;
+  }
   if (const int64_t reals = kernels->workspace(&args, backward)) {
     const Tensor workspace = at::empty({reals}, x_.options().dtype(compute_type(x_)));
     kept_.push_back(workspace);

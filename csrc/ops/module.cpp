@@ -113,7 +113,8 @@ static py::object cuda_way(bool backward) {
                                                 {LIF_WAY_COMMON, "common"},
                                                 {LIF_WAY_PIECES, "pieces"},
                                                 {LIF_WAY_MASK, "mask"},
-                                                {LIF_WAY_STAGED, "staged"}});
+                                                {LIF_WAY_STAGED, "staged"},
+                                                {LIF_WAY_ON_CHIP, "on chip"}});
 }
 #endif
 
@@ -139,7 +140,10 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
 #ifdef LIF_CUDA
   m.def("cuda_way", &cuda_way, py::arg("backward"),
         "For tests: which way the last launch on a GPU took, a set of words out of ring, common, "
-        "pieces, mask, staged; None if there was none.");
+        "pieces, mask, staged, on chip; None if there was none.");
+  m.def(
+      "set_on_chip", [](bool allowed) { lif_cuda_set_on_chip(allowed); }, py::arg("allowed"),
+      "For tests: whether a recurrent layer may be one launch.");
 #endif
   m.def("set_stream_from", &lif_set_stream_from,
         "On the CPU, outputs of so many bytes for each thread go past the caches; 4194304 (4 MiB) "

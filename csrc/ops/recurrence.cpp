@@ -1,6 +1,7 @@
 /* Recurrent layers. On the CPU the time loop itself computes the product with the weights
- * (csrc/cpu/recurrence.h). On CUDA it is one matrix product and one kernel per time step. They are
- * launched from here, without Python, and a CUDA graph can capture all of it. */
+ * (csrc/cpu/recurrence.h), and on CUDA too where a layer fits a block (csrc/cuda/solo.h). Otherwise
+ * it is one matrix product and one kernel per time step. They are launched from here, without
+ * Python, and a CUDA graph can capture all of it. */
 #include <ATen/Parallel.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
