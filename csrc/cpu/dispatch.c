@@ -77,7 +77,8 @@ int lif_cpu_last_way(int backward) {
 
 int lif_choose_tile(const struct lif_args *a, int threads) {
   if (a->recurrence.weights) return (int)a->N; /* every neuron may reach every other */
-  const int64_t widest = a->S > 1 ? a->S : 1;
+  int64_t widest = 1;
+  while (widest < a->S) widest *= 2; /* so that rows end where pages do */
   int64_t tile = 512 / widest;
   /* Tiles become narrower only while threads would idle. Below 64 neurons the rows are too short to
    * stream. */

@@ -168,19 +168,30 @@ LIF_FN void copy_dense(int to_memory, void *restrict data, int storage, int64_t 
     }
 }
 
-/* Chooses among them. The widths for which there are constants are those of the layers that this
- * translation unit is for. */
+/* Whether a dense row has this width, of the layers that this translation unit is for. */
+LIF_FN int is_width(int constant, int width, const struct lif_tensor *x) {
+  return LIF_SYNAPSES < LIF_MANY && LIF_SYNAPSES / 2 < constant && constant <= LIF_SYNAPSES &&
+         width == constant && row_is_dense(x, constant);
+}
+
+/* Chooses among them. */
 LIF_FN void copy_stored(int to_memory, const struct lif_tensor *x, void *data, int storage,
                         int64_t first, int64_t end, int width, real *row, int64_t pitch) {
   if (width == 1 && x->n == 1)
     copy_dense(to_memory, data, storage, first, end, 1, row, pitch);
-  else if (LIF_SYNAPSES == 2 && width == 2 && row_is_dense(x, 2))
+  else if (is_width(2, width, x))
     copy_dense(to_memory, data, storage, first, end, 2, row, pitch);
-  else if (LIF_SYNAPSES == 4 && width == 3 && row_is_dense(x, 3))
+  else if (is_width(3, width, x))
     copy_dense(to_memory, data, storage, first, end, 3, row, pitch);
-  else if (LIF_SYNAPSES == 4 && width == 4 && row_is_dense(x, 4))
+  else if (is_width(4, width, x))
     copy_dense(to_memory, data, storage, first, end, 4, row, pitch);
-  else if (LIF_SYNAPSES == 8 && width == 8 && row_is_dense(x, 8))
+  else if (is_width(5, width, x))
+    copy_dense(to_memory, data, storage, first, end, 5, row, pitch);
+  else if (is_width(6, width, x))
+    copy_dense(to_memory, data, storage, first, end, 6, row, pitch);
+  else if (is_width(7, width, x))
+    copy_dense(to_memory, data, storage, first, end, 7, row, pitch);
+  else if (is_width(8, width, x))
     copy_dense(to_memory, data, storage, first, end, 8, row, pitch);
   else if (LIF_SYNAPSES < 2)
     copy_values(to_memory, data, storage, x->n, 0, first, end, width > 0, row, pitch);
