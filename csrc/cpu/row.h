@@ -21,11 +21,6 @@
 #define LIF_INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
-/* Time steps that a loop may take at once: what a neuron keeps stays in registers from one to the
- * next. More would make chains longer than a processor can overlap. LIF_MASK_STEPS and
- * LIF_CHECKPOINT_INTERVAL are multiples of it. */
-enum { BLOCK = 4 };
-
 /* A struct of the neuron is an array of places, and each place has a row of its own. A place holds
  * a number; of any number of synapses (NEURON_MAJOR) a member of many numbers is one place, which
  * refers to the neuron's numbers in its row. */

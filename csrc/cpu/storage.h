@@ -15,6 +15,11 @@
 
 enum { LIF_NATIVE = LIF_REAL == 64 ? LIF_FLOAT64 : LIF_FLOAT32 };
 
+/* Time steps that a loop may take at once: what a neuron keeps stays in registers from one to the
+ * next. More would make chains longer than a processor can overlap. LIF_MASK_STEPS and
+ * LIF_CHECKPOINT_INTERVAL are multiples of it. */
+enum { BLOCK = 4 };
+
 /* Conversions from and to 16-bit floats. They round to nearest even, as PyTorch does. They use no
  * branches and no denormal floats, so that the loops below vectorise and do not depend on the
  * flush-to-zero mode. */
@@ -229,6 +234,48 @@ static __attribute__((noinline)) void scatter_row(const struct lif_tensor *x, vo
     copy_stored(1, x, data, LIF_FLOAT16, first, end, width, (real *)row, pitch);
 }
 
+/* Copies BLOCK steps that stand side by side in memory, one value of a neuron after the other: step
+ * by step each would touch the cache lines of all neurons again. Rows are `step` apart. */
+LIF_FN void copy_block(int to_memory, int64_t n_stride, void *restrict data, int storage,
+                       int64_t first, int64_t end, real *restrict row, int64_t step) {
+  for (int64_t n = first; n < end; n++) {
+    /* The next steps' line: of so many sequences at once the processor sees none coming. */
+    const char *ahead = (char *)data + n * n_stride * (int64_t)size_of(storage) + CACHE_LINE;
+    if (to_memory)
+      __builtin_prefetch(ahead, 1);
+    else
+      __builtin_prefetch(ahead, 0);
+    for (int k = 0; k < BLOCK; k++) {
+      if (to_memory)
+        store_stored(data, storage, n * n_stride + k, row[k * step + n]);
+      else
+        row[k * step + n] = load_stored(data, storage, n * n_stride + k);
+    }
+  }
+}
+
+LIF_FN void copy_stored_block(int to_memory, const struct lif_tensor *x, void *data, int storage,
+                              int64_t first, int64_t end, real *row, int64_t step) {
+  if (storage == LIF_NATIVE)
+    copy_block(to_memory, x->n, data, LIF_NATIVE, first, end, row, step);
+  else if (LIF_REAL == 32 && storage == LIF_BFLOAT16)
+    copy_block(to_memory, x->n, data, LIF_BFLOAT16, first, end, row, step);
+  else if (LIF_REAL == 32)
+    copy_block(to_memory, x->n, data, LIF_FLOAT16, first, end, row, step);
+}
+
+static __attribute__((noinline)) void gather_block(const struct lif_tensor *x, const void *data,
+                                                   int storage, int64_t first, int64_t end,
+                                                   real *row, int64_t step) {
+  copy_stored_block(0, x, (void *)data, storage, first, end, row, step);
+}
+
+static __attribute__((noinline)) void scatter_block(const struct lif_tensor *x, void *data,
+                                                    int storage, int64_t first, int64_t end,
+                                                    const real *row, int64_t step) {
+  copy_stored_block(1, x, data, storage, first, end, (real *)row, step);
+}
+
 /* How the steps of a tensor become rows, or rows its steps. */
 enum way {
   ABSENT,   /* the tensor was left out */
@@ -264,6 +311,11 @@ static inline int is_in_place(const struct sequence *q) {
          (NEURON_MAJOR || q->width == 1);
 }
 
+/* Whether so many steps are best copied together. */
+static inline int is_time_last(const struct sequence *q, int steps) {
+  return steps == BLOCK && q->width == 1 && q->x.t == 1 && q->x.n != 1;
+}
+
 /* Lets the rows from `first` on be those of the sequence's buffer. */
 static inline void use_buffer(struct sequence *q, int rows) {
   for (int k = 0; k < rows; k++) q->rows[k] = (struct rows){q->buffer + k * q->pitch, q->step};
@@ -293,7 +345,9 @@ static void begin_reading(struct sequence *q, int rows, real *absent) {
 static void read_steps(struct sequence *q, int64_t t, int steps) {
   if (q->way == IN_PLACE) q->rows[0].at = (real *)step_data(q, t);
   if (q->way != COPIED) return;
-  for (int k = 0; k < steps; k++)
+  if (is_time_last(q, steps))
+    gather_block(&q->x, step_data(q, t), q->storage, 0, q->count, q->buffer, q->step);
+  for (int k = 0; k < steps && !is_time_last(q, steps); k++)
     gather_row(&q->x, step_data(q, t + k), q->storage, 0, q->count, q->width,
                q->buffer + k * q->step, q->pitch);
 }
@@ -338,6 +392,10 @@ static inline void write_steps(const struct sequence *q, int steps, int64_t firs
   const int64_t size = (int64_t)size_of(q->storage) * q->width;
   char *to = q->to;
   const real *row = q->rows[0].at;
+  if (q->way == COPIED && is_time_last(q, steps)) {
+    scatter_block(&q->x, to, q->storage, first, end, row, q->rows[0].step);
+    return;
+  }
   for (int k = 0; k < steps; k++, to += q->apart, row += q->rows[0].step) {
     const real *from = row;
     if (q->way == COPIED) {
